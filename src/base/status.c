@@ -1,0 +1,53 @@
+#include "base/status.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+cop_status cop_fail(cop_error *err, cop_status status, const char *format, ...)
+{
+    if (err) {
+        va_list args;
+        va_start(args, format);
+        vsnprintf(err->text, sizeof err->text, format, args);
+        va_end(args);
+        err->status = status;
+    }
+    return status;
+}
+
+cop_status cop_fail_prefix(cop_error *err, const char *format, ...)
+{
+    char prefix[COP_ERROR_TEXT], text[COP_ERROR_TEXT];
+    va_list args;
+    va_start(args, format);
+    vsnprintf(prefix, sizeof prefix, format, args);
+    va_end(args);
+    memcpy(text, err->text, sizeof text);
+    snprintf(err->text, sizeof err->text, "%.500s: %.500s", prefix, text);
+    return err->status;
+}
+
+const char *cop_status_text(cop_status status)
+{
+    switch (status) {
+#define COP_STATUS_CASE(name, exit_status, text) \
+    case name:                                   \
+        return text;
+        COP_STATUS_LIST(COP_STATUS_CASE)
+#undef COP_STATUS_CASE
+    }
+    return "unknown status";
+}
+
+int cop_status_exit(cop_status status)
+{
+    switch (status) {
+#define COP_STATUS_CASE(name, exit_status, text) \
+    case name:                                   \
+        return exit_status;
+        COP_STATUS_LIST(COP_STATUS_CASE)
+#undef COP_STATUS_CASE
+    }
+    return 1;
+}

@@ -1,0 +1,102 @@
+/* The prefix tree: which token sequences have their KV in which blocks. One node per resident
+ * block, and the node's id is the block's id; roots (one per tenant) have ids from `capacity` up.
+ *
+ *     root(tenant 0) -- [You are a helpful ..] -- [.. assistant. Answer] -- [in French.] partial
+ *                                            \                          \-- [in one word. Q: w]
+ *                                             \- [.. pirate. Answer in]
+ *
+ * A node holds 1 .. block_tokens tokens; fewer than block_tokens makes it partial, and a leaf for
+ * ever. Children of a node are kept sorted by their tokens, so the child with the longest common
+ * prefix with any sequence is a neighbour of the place where the sequence would be inserted: one
+ * binary search finds exact and partial matches, and tokens themselves are compared, never hashes.
+ *
+ * Pins count along the path: a pin on a node pins its ancestors. What is not pinned can go, leaves
+ * first, in the order of the eviction policy (evict/). A block in use by a running request but not
+ * yet full has no node.
+ *
+ * Invariants (cop_tree_check): path-closed (a resident node's ancestors are resident); siblings
+ * sorted and distinct, none a prefix of another; pins(node) >= sum of pins(children); the heap
+ * holds exactly the unpinned leaves; chain hashes right; counters right. Sources: SGLang's
+ * RadixAttention (lock refs, leaf-only eviction), vLLM (blocks, chain hashes). */
+#ifndef COP_CORE_PREFIX_TREE_H
+#define COP_CORE_PREFIX_TREE_H
+
+#include "base/status.h"
+#include "core/block_pool.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+typedef struct cop_tree cop_tree;
+
+typedef struct {
+    uint32_t block_tokens, capacity_blocks;
+    const char *eviction; /* evict registry; COP_ERR_INVALID with the nearest name if unknown */
+    uint64_t seed;
+} cop_tree_options;
+
+typedef struct {
+    uint32_t node;           /* deepest node whose tokens all match and that is full; or the root */
+    uint32_t blocks;         /* full blocks matched = depth of node */
+    uint32_t partial_node;   /* child of `node` that matches further, or COP_NO_BLOCK */
+    uint32_t partial_tokens; /* by so many tokens, >= 1 then */
+} cop_match;                 /* matched tokens = blocks * block_tokens + partial_tokens */
+
+typedef struct cop_evicted {
+    uint64_t hash; /* chain hash; 0 for a partial block, which nobody was told of */
+    uint32_t block;
+    uint32_t depth_tokens;   /* tokens of the path up to and with the block */
+    uint32_t tokens;         /* in the block */
+    uint32_t uses;           /* touches */
+    int64_t age_ns, idle_ns; /* since insertion, since last touch (or insertion) */
+    uint64_t key;            /* major key of the policy */
+} cop_evicted;
+
+cop_status cop_tree_open(cop_tree **out, const cop_tree_options *options, cop_error *err);
+void cop_tree_close(cop_tree *tree);
+
+/* The tenant's root; made when first asked for. */
+uint32_t cop_tree_root(cop_tree *tree, uint64_t tenant);
+
+/* Longest common prefix of tokens[count] with what the tenant has. `root` from cop_tree_root. */
+cop_match cop_tree_match(const cop_tree *tree, uint32_t root, const uint32_t *tokens,
+                         uint32_t count);
+
+/* Node of a full block by chain hash, or COP_NO_BLOCK. */
+uint32_t cop_tree_find(const cop_tree *tree, uint64_t hash);
+
+uint32_t cop_tree_depth(const cop_tree *tree, uint32_t node); /* blocks from the root; root: 0 */
+uint32_t cop_tree_parent(const cop_tree *tree, uint32_t node);
+uint64_t cop_tree_hash(const cop_tree *tree, uint32_t node); /* of a root: cop_hash_root */
+uint64_t cop_tree_tenant(const cop_tree *tree, uint32_t node);
+uint64_t cop_tree_origin(const cop_tree *tree, uint32_t node);
+const uint32_t *cop_tree_tokens(const cop_tree *tree, uint32_t node,
+                                uint32_t *count); /* borrowed */
+
+/* Block ids of the path, root's child first: blocks u32[depth(node)]. */
+void cop_tree_path(const cop_tree *tree, uint32_t node, uint32_t *blocks);
+
+/* One use of every node from `node` up, deepest first and root last. */
+void cop_tree_touch(cop_tree *tree, uint32_t node, int64_t now_ns);
+
+void cop_tree_pin(cop_tree *tree, uint32_t node);
+void cop_tree_unpin(cop_tree *tree, uint32_t node);
+
+/* Enters block `block` holding tokens[count] under `parent` (full, or a root). `origin` is kept
+ * with the node (the transfer that brought it, or 0). Returns the node that now stands for these
+ * tokens: `block` itself, or a resident one that holds the same (or, for a partial block, more):
+ * then the caller keeps `block` and may free it. *superseded is a partial sibling that the new
+ * block made redundant and that left the tree (the caller frees it), or COP_NO_BLOCK. An insertion
+ * counts as no use. */
+uint32_t cop_tree_insert(cop_tree *tree, uint32_t parent, const uint32_t *tokens, uint32_t count,
+                         uint32_t block, uint64_t origin, int64_t now_ns, uint32_t *superseded);
+
+/* Takes the policy's victim out of the tree: an unpinned leaf. False: every leaf is pinned. */
+bool cop_tree_evict(cop_tree *tree, int64_t now_ns, cop_evicted *out);
+
+uint32_t cop_tree_resident(const cop_tree *tree);  /* nodes */
+uint32_t cop_tree_evictable(const cop_tree *tree); /* nodes not pinned: all can go, in some order */
+
+void cop_tree_check(const cop_tree *tree);
+
+#endif

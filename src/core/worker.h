@@ -1,0 +1,177 @@
+/* The worker: one shard of the prefix cache and the engine that uses it. Pure and deterministic:
+ * it takes events and returns actions; the drive performs them on a device and a transport.
+ *
+ *     submitted --> waiting --(slot, blocks)--> prefilling --> decoding --> finished
+ *        |             |  match in the prefix tree, pin the path,
+ *        +-- transfer -+  copy a partial block, reserve the rest
+ *            (a request may wait for its blocks to come, until its deadline)
+ *
+ * Continuous batching with chunked prefill: each step takes every decoding sequence (one token
+ * each), then prefill chunks first come first served, up to chunk_tokens and max_batch in all.
+ * Blocks for prompt and output are reserved on admission, so a running request never stalls. Full
+ * blocks enter the tree as soon as they are computed. At least one prompt token is always computed.
+ */
+#ifndef COP_CORE_WORKER_H
+#define COP_CORE_WORKER_H
+
+#include "base/request.h"
+#include "base/status.h"
+#include "core/plan.h"
+#include "core/prefix_tree.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct cop_worker cop_worker;
+
+typedef struct {
+    uint32_t block_tokens, capacity_blocks;
+    uint32_t max_batch, chunk_tokens;
+    const char *eviction; /* evict registry */
+    bool cache_enabled, partial_blocks;
+    int64_t transfer_timeout_ns;
+    uint64_t seed;
+} cop_worker_options;
+
+typedef enum {
+    COP_WORKER_SUBMIT,    /* a request (tokens copied), perhaps waiting for a transfer */
+    COP_WORKER_STEP_DONE, /* the device finished the step */
+    COP_WORKER_PLAN_SEND, /* we are the source of a plan */
+    COP_WORKER_PLAN_RECEIVE,
+    COP_WORKER_OFFER,    /* destination: what the source has */
+    COP_WORKER_ACCEPT,   /* source: what the destination wants */
+    COP_WORKER_SENT,     /* source: the transport is done */
+    COP_WORKER_RECEIVED, /* destination: the transport is done, checksums compared */
+    COP_WORKER_TICK,     /* nothing but the time: deadlines */
+    COP_WORKER_KINDS
+} cop_worker_event_kind;
+
+typedef struct {
+    cop_worker_event_kind kind;
+    int64_t now_ns;
+    union {
+        struct {
+            cop_request request;
+            uint64_t transfer; /* COP_NO_TRANSFER: none to wait for */
+        } submit;
+        struct {
+            const uint32_t *tokens;  /* u32[sequences of the step]: drawn tokens */
+            const uint64_t *digests; /* u64[sequences] or NULL */
+            int64_t started_ns, ended_ns;
+        } step;
+        cop_plan plan; /* PLAN_SEND, PLAN_RECEIVE */
+        struct {
+            uint64_t transfer;
+            uint64_t tenant;
+            const uint32_t *tokens; /* u32[blocks * block_tokens]: the whole path from the root */
+            uint32_t blocks;        /* 0: the source has nothing to give */
+            uint32_t outcome;       /* why not, when blocks is 0 */
+        } offer;
+        struct {
+            uint64_t transfer;
+            uint32_t from, count; /* blocks of the path; count 0: declined */
+        } accept;
+        struct {
+            uint64_t transfer;
+            bool intact;
+        } transfer; /* SENT, RECEIVED */
+    };
+} cop_worker_event;
+
+/* One sequence of an engine step, to be computed by the device. */
+typedef struct {
+    uint64_t request;
+    const uint32_t *tokens; /* u32[count], borrowed until STEP_DONE */
+    const uint32_t *blocks; /* u32[ceil((start + count) / block_tokens)], likewise */
+    uint32_t start, count;
+    bool sample;
+} cop_step_sequence;
+
+typedef enum {
+    COP_ACT_COPY,     /* copy the first `tokens` tokens of block src to dst, before the next step */
+    COP_ACT_OFFER,    /* source: send an offer to worker `peer` */
+    COP_ACT_ACCEPT,   /* destination: send accept {from, count} to `peer` */
+    COP_ACT_SEND,     /* source: post these blocks to the transport */
+    COP_ACT_RECEIVE,  /* destination: post these blocks to the transport */
+    COP_ACT_INSERTED, /* tell the router: full blocks now held */
+    COP_ACT_EVICTED,  /* tell the router; and record it */
+    COP_ACT_FIRST_TOKEN,   /* tell the router */
+    COP_ACT_FINISHED,      /* tell the router, with the whole story of the request */
+    COP_ACT_TRANSFER_ENDED /* destination: tell the router */
+} cop_worker_action_kind;
+
+/* Everything a worker knows of a request when it ends; times on the worker's clock. */
+typedef struct {
+    uint64_t request, transfer;
+    int64_t received_ns, queue_end_ns, transfer_end_ns, prefill_start_ns, prefill_end_ns,
+        finished_ns;
+    uint32_t prompt_tokens, output_tokens;
+    uint32_t hit_local, hit_migrated, hit_host, computed; /* sum: prompt_tokens */
+    uint32_t resident_tokens;                             /* match when the request was received */
+    uint32_t first_token;
+    uint64_t logits_digest; /* chain over every generated token's logits row */
+} cop_request_story;
+
+typedef struct {
+    cop_worker_action_kind kind;
+    union {
+        struct {
+            uint32_t src, dst, tokens;
+        } copy;
+        struct {
+            uint64_t transfer;
+            uint64_t tenant;
+            uint32_t peer, blocks; /* tokens: u32[blocks * block_tokens] in data */
+            uint32_t outcome;
+            const uint32_t *tokens;
+            const uint32_t *block_ids; /* u32[blocks]: for checksums */
+        } offer;
+        struct {
+            uint64_t transfer;
+            uint32_t peer, from, count;
+            const uint32_t *block_ids; /* u32[count] */
+        } move;                        /* ACCEPT, SEND, RECEIVE */
+        struct {
+            const uint64_t *hashes; /* u64[count]: full blocks (for EVICTED too) */
+            uint32_t count, used_blocks;
+            const cop_evicted *evicted; /* EVICTED: [evicted_count], partial blocks too */
+            uint32_t evicted_count;
+        } blocks;
+        cop_request_story story; /* FIRST_TOKEN (what is known so far), FINISHED */
+        struct {
+            uint64_t transfer, request;
+            uint32_t outcome, blocks;
+            int64_t planned_ns, offered_ns, posted_ns, ended_ns;
+        } ended;
+    };
+} cop_worker_action;
+
+/* Arrays are owned by the actions and valid until the next step, except those of the engine step,
+ * which last until STEP_DONE. */
+typedef struct {
+    cop_worker_action *items;
+    size_t count, capacity;
+    bool start_step; /* hand `step` to the device, after the copies */
+    cop_step_sequence *step;
+    uint32_t step_count;
+    struct cop_arena *arena; /* private */
+} cop_worker_actions;        /* zero-initialise; cop_worker_actions_fini */
+
+typedef struct {
+    uint32_t waiting, running, used_blocks, pinned_blocks, cached_blocks;
+    uint64_t prompt_tokens, hit_tokens, computed_tokens; /* since the start */
+} cop_worker_gauges;
+
+cop_status cop_worker_open(cop_worker **out, const cop_worker_options *options, cop_error *err);
+void cop_worker_close(cop_worker *worker);
+void cop_worker_step(cop_worker *worker, const cop_worker_event *event, cop_worker_actions *out);
+void cop_worker_actions_fini(cop_worker_actions *actions);
+
+cop_worker_gauges cop_worker_read(const cop_worker *worker);
+bool cop_worker_idle(const cop_worker *worker);           /* no request, no step, no transfer */
+int64_t cop_worker_deadline_ns(const cop_worker *worker); /* next TICK wanted; INT64_MAX: none */
+
+void cop_worker_check(const cop_worker *worker); /* walks every invariant */
+
+#endif

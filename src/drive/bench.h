@@ -1,0 +1,26 @@
+/* `coppice bench NAME`: each prints a table to `out`, every figure beside its bound. */
+#ifndef COP_DRIVE_BENCH_H
+#define COP_DRIVE_BENCH_H
+
+#include "base/status.h"
+#include "config/config.h"
+
+#include <stdio.h>
+
+/* Linear layers alone and the whole prefill of bench.tokens tokens, against the measured BF16 peak.
+ */
+cop_status cop_bench_prefill(const cop_config *cfg, FILE *out, cop_error *err);
+/* One sequence at a context of bench.tokens, against the read bandwidth of the same minute. */
+cop_status cop_bench_decode(const cop_config *cfg, FILE *out, cop_error *err);
+/* The router over a Mooncake trace (workload.path): hash, look up, decide, insert; no model. */
+cop_status cop_bench_index(const cop_config *cfg, FILE *out, cop_error *err);
+/* Rows a second and flush times of the recorder, into record.path or a temporary file. */
+cop_status cop_bench_record(const cop_config *cfg, FILE *out, cop_error *err);
+/* Trace reading in MB/s (workload.path), against reading the bytes alone. */
+cop_status cop_bench_trace(const cop_config *cfg, FILE *out, cop_error *err);
+
+/* `coppice trace info FILE`: what is in a trace, with the infinite-cache block hit ratio and how it
+ * was counted. */
+cop_status cop_trace_info(const cop_config *cfg, FILE *out, cop_error *err);
+
+#endif

@@ -1,0 +1,96 @@
+#include "drive/setup.h"
+
+#include "base/clock.h"
+#include "base/rng.h"
+
+#include <string.h>
+
+cop_status cop_setup_device(cop_device_options *out, const cop_config *cfg, uint32_t threads,
+                            cop_error *err)
+{
+    const cop_geometry *geometry;
+    cop_status status = cop_geometry_find(cfg->model_preset, &geometry, err);
+    if (status != COP_OK)
+        return status;
+    *out = (cop_device_options){
+        .geometry = geometry,
+        .seed = (uint64_t)cfg->seed,
+        .blocks = (uint32_t)cfg->cache_capacity_blocks,
+        .block_tokens = (uint32_t)cfg->cache_block_tokens,
+        .max_batch_tokens = (uint32_t)cfg->scheduler_chunk_tokens,
+        .max_sequences = (uint32_t)cfg->scheduler_max_batch,
+        .threads = threads,
+        .float32 = strcmp(cfg->device_precision, "float32") == 0,
+        .logits_digest = cfg->record_logits_digest,
+        .isa = cfg->device_isa,
+    };
+    return COP_OK;
+}
+
+void cop_setup_workload(cop_workload_options *out, const cop_config *cfg, uint32_t vocab)
+{
+    const char *arrival = cfg->workload_arrival;
+    *out = (cop_workload_options){
+        .format = cfg->workload_format,
+        .path = cfg->workload_path,
+        .seed = (uint64_t)cfg->seed,
+        .vocab = vocab,
+        .limit = (uint64_t)cfg->workload_limit,
+        .scale = (uint32_t)cfg->workload_scale,
+        .speedup = cfg->workload_speedup,
+        .skip_bad_lines = cfg->workload_skip_bad_lines,
+        .max_output_tokens = (uint32_t)cfg->workload_max_output_tokens,
+        .closed_loop = strcmp(cfg->workload_loop, "closed") == 0,
+        .arrival = strcmp(arrival, "gamma") == 0   ? COP_ARRIVAL_GAMMA
+                   : strcmp(arrival, "onoff") == 0 ? COP_ARRIVAL_ONOFF
+                                                   : COP_ARRIVAL_POISSON,
+        .rate = cfg->workload_rate,
+        .cv = cfg->workload_cv,
+        .on_s = cfg->workload_on_s,
+        .off_s = cfg->workload_off_s,
+        .think_s = cfg->workload_think_s,
+        .system_zipf = cfg->workload_system_zipf,
+        .document_share = cfg->workload_document_share,
+        .turns = cfg->workload_turns,
+        .users = (uint32_t)cfg->workload_users,
+        .requests = (uint32_t)cfg->workload_requests,
+        .system_prompts = (uint32_t)cfg->workload_system_prompts,
+        .system_tokens = (uint32_t)cfg->workload_system_tokens,
+        .documents = (uint32_t)cfg->workload_documents,
+        .document_tokens = (uint32_t)cfg->workload_document_tokens,
+        .user_tokens = (uint32_t)cfg->workload_user_tokens,
+        .output_tokens = (uint32_t)cfg->workload_output_tokens,
+        .tenants = (uint32_t)cfg->workload_tenants,
+    };
+}
+
+void cop_setup_worker(cop_worker_options *out, const cop_config *cfg, uint32_t worker)
+{
+    *out = (cop_worker_options){
+        .block_tokens = (uint32_t)cfg->cache_block_tokens,
+        .capacity_blocks = (uint32_t)cfg->cache_capacity_blocks,
+        .max_batch = (uint32_t)cfg->scheduler_max_batch,
+        .chunk_tokens = (uint32_t)cfg->scheduler_chunk_tokens,
+        .eviction = cfg->cache_eviction,
+        .cache_enabled = cfg->cache_enabled,
+        .partial_blocks = cfg->cache_partial_blocks,
+        .transfer_timeout_ns = (int64_t)(cfg->migration_timeout_ms * COP_NS_PER_MS),
+        .seed = cop_splitmix64((uint64_t)cfg->seed ^ worker),
+    };
+}
+
+void cop_setup_router(cop_router_options *out, const cop_config *cfg)
+{
+    *out = (cop_router_options){
+        .block_tokens = (uint32_t)cfg->cache_block_tokens,
+        .seed = (uint64_t)cfg->seed,
+        .policy = cfg->router_policy,
+        .migration = cfg->migration_policy,
+        .sglang_library_set = strcmp(cfg->router_sglang_set, "library") == 0,
+        .cache_enabled = cfg->cache_enabled,
+        .view_delay_ns = (int64_t)(cfg->router_view_delay_ms * COP_NS_PER_MS),
+        .eviction_weight = cfg->migration_eviction_weight,
+        .hot_count = (uint32_t)cfg->migration_hot_count,
+        .hot_replicas = (uint32_t)cfg->migration_hot_replicas,
+    };
+}

@@ -1,0 +1,20 @@
+/* From the configuration to the options of each module. */
+#ifndef COP_DRIVE_SETUP_H
+#define COP_DRIVE_SETUP_H
+
+#include "config/config.h"
+#include "core/router.h"
+#include "core/worker.h"
+#include "device/device.h"
+#include "workload/workload.h"
+
+/* threads: compute threads (cfg says 0 for "share the node", which only the cluster can resolve).
+ */
+cop_status cop_setup_device(cop_device_options *out, const cop_config *cfg, uint32_t threads,
+                            cop_error *err);
+void cop_setup_workload(cop_workload_options *out, const cop_config *cfg, uint32_t vocab);
+void cop_setup_worker(cop_worker_options *out, const cop_config *cfg, uint32_t worker);
+/* cost, workers, pool_blocks and max_context are the caller's to fill in. */
+void cop_setup_router(cop_router_options *out, const cop_config *cfg);
+
+#endif
