@@ -1,9 +1,163 @@
-#include "base/status.h"
+/* The program: reads the command line, runs one command, turns its status into an exit status.
+ * The only place that exits, prints errors or ends the MPI job. */
+#include "core/evict/evict.h"
+#include "core/router.h"
+#include "drive/bench.h"
+#include "drive/cli.h"
+#include "drive/cluster.h"
+#include "drive/provenance.h"
+#include "model/geometry.h"
+#include "record/record.h"
 
-#include <stdio.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
 
-int main(void)
+static volatile sig_atomic_t interrupted;
+
+static void on_signal(int number)
 {
-    fputs("coppice: nothing is wired up yet\n", stderr);
-    return cop_status_exit(COP_ERR_UNSUPPORTED);
+    interrupted = number;
+}
+
+static void catch_signals(void)
+{
+    struct sigaction action = {.sa_handler = on_signal};
+    sigaction(SIGINT, &action, NULL);
+    sigaction(SIGTERM, &action, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a full disk is an error to report, not a death */
+    signal(SIGPIPE, SIG_IGN);
+}
+
+/* Before MPI starts every rank would complain about the same bad input: only the first does. */
+static bool first_of_the_job(void)
+{
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    if (!rank)
+        rank = getenv("PMIX_RANK");
+    return !rank || atoi(rank) == 0;
+}
+
+static void complain(const cop_error *err)
+{
+    if (err->text[0])
+        fprintf(stderr, "coppice: %s\n", err->text);
+}
+
+/* Commands that need every rank of the job. */
+static cop_status run_on_ranks(cop_cli *cli, int argc, char **argv, cop_error *err)
+{
+    cop_bus *bus;
+    cop_status status = cop_bus_open(&bus, &argc, &argv, err);
+    if (status != COP_OK)
+        return status;
+    catch_signals(); /* after MPI_Init, which may set its own */
+    cop_log log = {.out = stderr, .rank = -1, .quiet = cli->quiet};
+    if (cop_bus_rank(bus) != 0)
+        log = (cop_log){.out = stderr, .rank = cop_bus_rank(bus), .quiet = true};
+    bool running = strcmp(cli->command, "run") == 0;
+    status = running ? cop_cluster_run(bus, &cli->cfg, &log, &interrupted, err)
+                     : cop_bench_transfer(bus, &cli->cfg, stdout, err);
+    if (status == COP_OK) {
+        cop_bus_close(bus);
+        return COP_OK;
+    }
+    complain(err);
+    fflush(NULL);
+    err->text[0] = '\0';
+    if (interrupted)
+        _exit(cop_status_exit(COP_ERR_INTERRUPTED)); /* the others got the signal as well */
+    cop_bus_abort(bus, cop_status_exit(status));
+}
+
+static cop_status run_bench(cop_cli *cli, int argc, char **argv, cop_error *err)
+{
+    static const struct {
+        const char *name;
+        cop_status (*run)(const cop_config *, FILE *, cop_error *);
+    } benches[] = {
+        {"prefill", cop_bench_prefill}, {"decode", cop_bench_decode}, {"index", cop_bench_index},
+        {"record", cop_bench_record},   {"trace", cop_bench_trace},
+    };
+    for (size_t i = 0; i < sizeof benches / sizeof benches[0]; i++)
+        if (strcmp(benches[i].name, cli->words[0]) == 0)
+            return benches[i].run(&cli->cfg, stdout, err);
+    if (strcmp(cli->words[0], "transfer") == 0)
+        return run_on_ranks(cli, argc, argv, err);
+    return cop_fail(err, COP_ERR_INVALID,
+                    "unknown bench '%s'; there are prefill, decode, index, record, trace, transfer",
+                    cli->words[0]);
+}
+
+static cop_status run_trace(cop_cli *cli, cop_error *err)
+{
+    if (strcmp(cli->words[0], "info") != 0)
+        return cop_fail(err, COP_ERR_INVALID, "unknown word '%s'; usage: coppice trace info FILE",
+                        cli->words[0]);
+    free(cli->cfg.workload_path);
+    cli->cfg.workload_path = strdup(cli->words[1]);
+    return cop_trace_info(&cli->cfg, stdout, err);
+}
+
+static cop_status run_salvage(cop_cli *cli, cop_error *err)
+{
+    uint64_t rows[COP_TABLES];
+    cop_status status = cop_record_salvage(cli->words[0], cli->words[1], rows, err);
+    for (int i = 0; status == COP_OK && i < COP_TABLES; i++)
+        printf("%-12s %llu rows\n", cop_table_name((cop_table)i), (unsigned long long)rows[i]);
+    return status;
+}
+
+static cop_status run_info(void)
+{
+    printf("coppice %s\ncompiler   %s\nrecord     %s, schema %d\n", cop_build_revision(),
+           cop_build_compiler(), cop_record_library(), COP_RECORD_SCHEMA);
+    printf("devices    cpu; cuda needs the plugin coppice-cuda.so\npresets   ");
+    for (size_t i = 0; cop_geometry_at(i); i++)
+        printf(" %s", cop_geometry_at(i)->name);
+    printf("\nrouting   ");
+    for (size_t i = 0; cop_route_policy_name(i); i++)
+        printf(" %s", cop_route_policy_name(i));
+    printf("\nmigration ");
+    for (size_t i = 0; cop_migrate_policy_name(i); i++)
+        printf(" %s", cop_migrate_policy_name(i));
+    printf("\neviction  ");
+    for (size_t i = 0; cop_evict_at(i); i++)
+        printf(" %s", cop_evict_at(i)->name);
+    printf("\n");
+    return COP_OK;
+}
+
+static cop_status run_command(cop_cli *cli, int argc, char **argv, cop_error *err)
+{
+    if (strcmp(cli->command, "run") == 0)
+        return run_on_ranks(cli, argc, argv, err);
+    if (strcmp(cli->command, "bench") == 0)
+        return run_bench(cli, argc, argv, err);
+    if (strcmp(cli->command, "trace") == 0)
+        return run_trace(cli, err);
+    if (strcmp(cli->command, "salvage") == 0)
+        return run_salvage(cli, err);
+    if (strcmp(cli->command, "info") == 0)
+        return run_info();
+    cop_config_print(&cli->cfg, stdout);
+    return COP_OK;
+}
+
+int main(int argc, char **argv)
+{
+    cop_cli cli;
+    cop_error err = {0};
+    cop_status status = cop_cli_parse(&cli, argc, argv, &err);
+    if (status == COP_OK) {
+        if (cli.help)
+            cop_cli_help(cli.command, stdout);
+        else
+            status = run_command(&cli, argc, argv, &err);
+        cop_cli_fini(&cli);
+    }
+    if (status != COP_OK && first_of_the_job())
+        complain(&err);
+    return cop_status_exit(status);
 }

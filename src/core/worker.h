@@ -7,13 +7,15 @@
  *            (a request may wait for its blocks to come, until its deadline)
  *
  * Continuous batching with chunked prefill: each step takes every decoding sequence (one token
- * each), then prefill chunks first come first served, up to chunk_tokens and max_batch in all.
+ * each), then prefill chunks first come first served, up to chunk_tokens prompt tokens; at most
+ * max_batch sequences run.
  * Blocks for prompt and output are reserved on admission, so a running request never stalls. Full
  * blocks enter the tree as soon as they are computed. At least one prompt token is always computed.
  */
 #ifndef COP_CORE_WORKER_H
 #define COP_CORE_WORKER_H
 
+#include "base/arena.h"
 #include "base/request.h"
 #include "base/status.h"
 #include "core/plan.h"
@@ -85,7 +87,7 @@ typedef struct {
     const uint32_t *tokens; /* u32[count], borrowed until STEP_DONE */
     const uint32_t *blocks; /* u32[ceil((start + count) / block_tokens)], likewise */
     uint32_t start, count;
-    bool sample;
+    bool sample, decoding; /* decoding: one token after the prompt */
 } cop_step_sequence;
 
 typedef enum {
@@ -155,8 +157,8 @@ typedef struct {
     bool start_step; /* hand `step` to the device, after the copies */
     cop_step_sequence *step;
     uint32_t step_count;
-    struct cop_arena *arena; /* private */
-} cop_worker_actions;        /* zero-initialise; cop_worker_actions_fini */
+    cop_arena arena;  /* of the arrays that the items point to */
+} cop_worker_actions; /* zero-initialise; cop_worker_actions_fini */
 
 typedef struct {
     uint32_t waiting, running, used_blocks, pinned_blocks, cached_blocks;

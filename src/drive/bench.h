@@ -21,6 +21,7 @@ cop_status cop_bench_trace(const cop_config *cfg, FILE *out, cop_error *err);
 
 /* `coppice trace info FILE`: what is in a trace, with the infinite-cache block hit ratio and how it
  * was counted. */
+
 cop_status cop_trace_info(const cop_config *cfg, FILE *out, cop_error *err);
 
 #endif

@@ -17,7 +17,7 @@ cop_status cop_setup_device(cop_device_options *out, const cop_config *cfg, uint
         .seed = (uint64_t)cfg->seed,
         .blocks = (uint32_t)cfg->cache_capacity_blocks,
         .block_tokens = (uint32_t)cfg->cache_block_tokens,
-        .max_batch_tokens = (uint32_t)cfg->scheduler_chunk_tokens,
+        .max_batch_tokens = (uint32_t)(cfg->scheduler_chunk_tokens + cfg->scheduler_max_batch),
         .max_sequences = (uint32_t)cfg->scheduler_max_batch,
         .threads = threads,
         .float32 = strcmp(cfg->device_precision, "float32") == 0,

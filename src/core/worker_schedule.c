@@ -1,0 +1,335 @@
+/* Requests from the waiting list to the last token: admission, engine steps, completion. */
+#include "base/alloc.h"
+#include "base/check.h"
+#include "base/hash.h"
+#include "core/worker_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static uint32_t matched_tokens(const cop_worker *w, const cop_match *match)
+{
+    return match->blocks * w->options.block_tokens + match->partial_tokens;
+}
+
+/* Longest reusable prefix; at least one prompt token is left to compute. */
+static cop_match match_prompt(const cop_worker *w, const cop_job *job)
+{
+    if (!w->options.cache_enabled)
+        return (cop_match){.node = job->root, .partial_node = COP_NO_BLOCK};
+    cop_match match =
+        cop_tree_match(w->tree, job->root, job->tokens, job->request.prompt_tokens - 1);
+    if (!w->options.partial_blocks) {
+        match.partial_node = COP_NO_BLOCK;
+        match.partial_tokens = 0;
+    }
+    return match;
+}
+
+cop_job *cop_worker_enqueue(cop_worker *w, const cop_worker_event *event)
+{
+    const cop_request *request = &event->submit.request;
+    uint32_t room = request->prompt_tokens + request->output_tokens;
+    cop_job *job = cop_calloc(1, sizeof *job);
+    job->request = *request;
+    job->tokens = cop_malloc(room * sizeof *job->tokens);
+    memcpy(job->tokens, request->tokens,
+           (request->output_given ? room : request->prompt_tokens) * sizeof *job->tokens);
+    job->request.tokens = job->tokens;
+    job->root = job->node = cop_tree_root(w->tree, request->tenant);
+    cop_match resident = match_prompt(w, job);
+    job->story = (cop_request_story){
+        .request = request->id,
+        .transfer = event->submit.transfer,
+        .received_ns = event->now_ns,
+        .prompt_tokens = request->prompt_tokens,
+        .output_tokens = request->output_tokens,
+        .resident_tokens = matched_tokens(w, &resident),
+        .first_token = COP_NO_TOKEN,
+    };
+    job->awaits_transfer = event->submit.transfer != COP_NO_TRANSFER &&
+                           cop_worker_find_leg(&w->incoming, event->submit.transfer);
+    job->deadline_ns = event->now_ns + w->options.transfer_timeout_ns;
+    *w->waiting_end = job;
+    w->waiting_end = &job->next;
+    w->waiting_count++;
+    return job;
+}
+
+void cop_worker_free_job(cop_job *job)
+{
+    free(job->tokens);
+    free(job->blocks);
+    free(job);
+}
+
+static void tell_evicted(cop_worker *w, cop_worker_actions *out, const cop_evicted *evicted,
+                         uint32_t count)
+{
+    cop_worker_action *action = cop_worker_act(out, COP_ACT_EVICTED);
+    uint64_t *hashes = COP_ARENA_ARRAY(&out->arena, uint64_t, count);
+    uint32_t full = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (evicted[i].tokens == w->options.block_tokens)
+            hashes[full++] = evicted[i].hash;
+    action->blocks.hashes = hashes;
+    action->blocks.count = full;
+    action->blocks.evicted = evicted;
+    action->blocks.evicted_count = count;
+    action->blocks.used_blocks = w->pool.capacity - w->pool.free_count;
+}
+
+bool cop_worker_reserve(cop_worker *w, uint32_t *blocks, uint32_t count, int64_t now_ns,
+                        cop_worker_actions *out)
+{
+    uint32_t free_count = w->pool.free_count;
+    if ((uint64_t)free_count + cop_tree_evictable(w->tree) < count)
+        return false;
+    uint32_t victims = count > free_count ? count - free_count : 0;
+    if (victims) {
+        cop_evicted *evicted = COP_ARENA_ARRAY(&out->arena, cop_evicted, victims);
+        for (uint32_t i = 0; i < victims; i++) {
+            bool found = cop_tree_evict(w->tree, now_ns, &evicted[i]);
+            COP_CHECK(found);
+            cop_pool_give(&w->pool, evicted[i].block);
+        }
+        tell_evicted(w, out, evicted, victims);
+    }
+    for (uint32_t i = 0; i < count; i++)
+        blocks[i] = cop_pool_take(&w->pool);
+    return true;
+}
+
+/* Reserves all blocks of a job beyond a match, whose nodes are pinned meanwhile so that making room
+ * cannot take them. On success the job's path is pinned for as long as it runs. */
+static bool reserve_for(cop_worker *w, cop_job *job, const cop_match *match, int64_t now_ns,
+                        cop_worker_actions *out)
+{
+    uint32_t block_tokens = w->options.block_tokens;
+    uint32_t reserved = job->request.prompt_tokens + job->request.output_tokens - 1;
+    uint32_t total = (reserved + block_tokens - 1) / block_tokens;
+    COP_CHECK(total <= w->pool.capacity);
+    uint32_t *blocks = cop_malloc(total * sizeof *blocks);
+    cop_tree_pin(w->tree, match->node);
+    if (match->partial_tokens)
+        cop_tree_pin(w->tree, match->partial_node);
+    bool done = cop_worker_reserve(w, blocks + match->blocks, total - match->blocks, now_ns, out);
+    if (match->partial_tokens)
+        cop_tree_unpin(w->tree, match->partial_node);
+    if (!done) {
+        cop_tree_unpin(w->tree, match->node);
+        free(blocks);
+        return false;
+    }
+    cop_tree_path(w->tree, match->node, blocks);
+    job->blocks = blocks;
+    job->block_count = total;
+    job->node = match->node;
+    job->entered = match->blocks;
+    job->computed = matched_tokens(w, match);
+    return true;
+}
+
+/* Blocks of the matched path that the job's own transfer brought. */
+static uint32_t migrated_blocks(const cop_worker *w, const cop_job *job)
+{
+    uint32_t count = 0;
+    if (job->story.transfer != COP_NO_TRANSFER)
+        for (uint32_t i = 0; i < job->entered; i++)
+            count += cop_tree_origin(w->tree, job->blocks[i]) == job->story.transfer;
+    return count;
+}
+
+static bool admit(cop_worker *w, cop_job *job, int64_t now_ns, cop_worker_actions *out)
+{
+    cop_match match = match_prompt(w, job);
+    if (!reserve_for(w, job, &match, now_ns, out)) {
+        if (!match.partial_tokens)
+            return false;
+        match.partial_tokens = 0; /* the pool is so tight that the partial block must go too */
+        if (!reserve_for(w, job, &match, now_ns, out))
+            return false;
+    }
+    cop_request_story *story = &job->story;
+    if (story->queue_end_ns == 0)
+        story->queue_end_ns = story->transfer_end_ns = now_ns;
+    uint32_t hit = job->computed;
+    story->hit_migrated = migrated_blocks(w, job) * w->options.block_tokens;
+    story->hit_local = hit - story->hit_migrated;
+    story->computed = job->request.prompt_tokens - hit;
+    w->prompt_tokens += job->request.prompt_tokens;
+    w->hit_tokens += hit;
+    if (hit)
+        cop_tree_touch(w->tree, match.partial_tokens ? match.partial_node : match.node, now_ns);
+    if (match.partial_tokens) {
+        cop_worker_action *copy = cop_worker_act(out, COP_ACT_COPY);
+        copy->copy.src = match.partial_node;
+        copy->copy.dst = job->blocks[match.blocks];
+        copy->copy.tokens = match.partial_tokens;
+    }
+    return true;
+}
+
+/* First come, first served among those that wait for no transfer; the first that finds no room
+ * makes the others wait, so that large prompts are not starved. */
+void cop_worker_admit(cop_worker *w, int64_t now_ns, cop_worker_actions *out)
+{
+    cop_job **at = &w->waiting;
+    while (*at && w->running_count < w->options.max_batch) {
+        cop_job *job = *at;
+        if (job->awaits_transfer && now_ns < job->deadline_ns) {
+            at = &job->next;
+            continue;
+        }
+        if (job->awaits_transfer) { /* too late: recompute, the blocks will serve others */
+            job->awaits_transfer = false;
+            if (job->story.queue_end_ns == 0)
+                job->story.queue_end_ns = now_ns;
+            job->story.transfer_end_ns = now_ns;
+        }
+        if (!admit(w, job, now_ns, out))
+            break;
+        *at = job->next;
+        job->next = NULL;
+        w->waiting_count--;
+        w->running[w->running_count++] = job;
+    }
+    w->waiting_end = &w->waiting;
+    while (*w->waiting_end)
+        w->waiting_end = &(*w->waiting_end)->next;
+}
+
+static void add_to_step(cop_worker *w, cop_job *job, uint32_t count)
+{
+    uint32_t known = job->request.prompt_tokens + job->generated;
+    job->in_step = count;
+    w->step_jobs[w->step_count] = job;
+    w->step[w->step_count++] = (cop_step_sequence){
+        .request = job->request.id,
+        .tokens = job->tokens + job->computed,
+        .blocks = job->blocks,
+        .start = job->computed,
+        .count = count,
+        .sample = job->computed + count == known,
+        .decoding = job->generated > 0,
+    };
+}
+
+void cop_worker_build_step(cop_worker *w, cop_worker_actions *out)
+{
+    uint32_t budget = w->options.chunk_tokens;
+    for (uint32_t i = 0; i < w->running_count; i++)
+        if (w->running[i]->generated > 0)
+            add_to_step(w, w->running[i], 1);
+    for (uint32_t i = 0; i < w->running_count && budget > 0; i++) {
+        cop_job *job = w->running[i];
+        if (job->generated > 0)
+            continue;
+        uint32_t left = job->request.prompt_tokens - job->computed;
+        uint32_t count = left < budget ? left : budget;
+        budget -= count;
+        add_to_step(w, job, count);
+    }
+    out->start_step = w->step_count > 0;
+    out->step = w->step;
+    out->step_count = w->step_count;
+}
+
+/* Enters the blocks that are full now. Where the tree holds the same tokens already (another
+ * request computed them meanwhile, to the same bits), that block is used and ours is freed. */
+static void enter_full_blocks(cop_worker *w, cop_job *job, int64_t now_ns, cop_worker_actions *out)
+{
+    uint32_t block_tokens = w->options.block_tokens, full = job->computed / block_tokens;
+    uint32_t node = job->node;
+    for (uint32_t i = job->entered; i < full; i++) {
+        uint32_t superseded;
+        node = cop_tree_insert(w->tree, node, job->tokens + (size_t)i * block_tokens, block_tokens,
+                               job->blocks[i], COP_NO_TRANSFER, now_ns, &superseded);
+        if (superseded != COP_NO_BLOCK)
+            cop_pool_give(&w->pool, superseded);
+        if (node == job->blocks[i]) {
+            cop_worker_tell_inserted(w, out, node);
+        } else {
+            cop_pool_give(&w->pool, job->blocks[i]);
+            job->blocks[i] = node;
+        }
+    }
+    if (full > job->entered) {
+        cop_tree_pin(w->tree, node);
+        cop_tree_unpin(w->tree, job->node);
+        job->node = node;
+        job->entered = full;
+    }
+}
+
+/* The last, partly filled block stays as a partial leaf, so that the next turn of a conversation
+ * resumes at the very token; everything else of the job's own is freed. */
+static void release_blocks(cop_worker *w, cop_job *job, int64_t now_ns)
+{
+    uint32_t block_tokens = w->options.block_tokens, tail = job->computed % block_tokens;
+    uint32_t first_free = job->entered;
+    if (w->options.cache_enabled && w->options.partial_blocks && tail) {
+        uint32_t superseded, own = job->blocks[job->entered];
+        uint32_t node =
+            cop_tree_insert(w->tree, job->node, job->tokens + (size_t)job->entered * block_tokens,
+                            tail, own, COP_NO_TRANSFER, now_ns, &superseded);
+        if (superseded != COP_NO_BLOCK)
+            cop_pool_give(&w->pool, superseded);
+        first_free += node == own;
+    }
+    for (uint32_t i = first_free; i < job->block_count; i++)
+        cop_pool_give(&w->pool, job->blocks[i]);
+    cop_tree_unpin(w->tree, job->node);
+}
+
+static void take_token(cop_job *job, uint32_t drawn, const uint64_t *digest)
+{
+    uint32_t *place = &job->tokens[job->request.prompt_tokens + job->generated];
+    if (job->generated == 0)
+        job->story.first_token = drawn;
+    if (!job->request.output_given)
+        *place = drawn;
+    if (digest)
+        job->story.logits_digest = cop_hash(digest, sizeof *digest, job->story.logits_digest);
+    job->generated++;
+}
+
+void cop_worker_finish_step(cop_worker *w, const cop_worker_event *event, cop_worker_actions *out)
+{
+    int64_t ended_ns = event->step.ended_ns;
+    for (uint32_t i = 0; i < w->step_count; i++) {
+        cop_job *job = w->step_jobs[i];
+        if (job->generated == 0)
+            w->computed_tokens += job->in_step;
+        job->computed += job->in_step;
+        job->in_step = 0;
+        if (!job->started)
+            job->story.prefill_start_ns = event->step.started_ns;
+        job->started = true;
+        if (w->options.cache_enabled)
+            enter_full_blocks(w, job, event->now_ns, out);
+        if (!w->step[i].sample)
+            continue;
+        take_token(job, event->step.tokens[i],
+                   event->step.digests ? &event->step.digests[i] : NULL);
+        if (job->generated == 1) {
+            job->story.prefill_end_ns = ended_ns;
+            cop_worker_act(out, COP_ACT_FIRST_TOKEN)->story = job->story;
+        }
+        if (job->generated == job->request.output_tokens) {
+            release_blocks(w, job, event->now_ns);
+            job->story.finished_ns = ended_ns;
+            cop_worker_act(out, COP_ACT_FINISHED)->story = job->story;
+        }
+    }
+    w->step_count = 0;
+    uint32_t kept = 0;
+    for (uint32_t i = 0; i < w->running_count; i++) {
+        cop_job *job = w->running[i];
+        if (job->generated == job->request.output_tokens)
+            cop_worker_free_job(job);
+        else
+            w->running[kept++] = job;
+    }
+    w->running_count = kept;
+}

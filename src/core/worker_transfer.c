@@ -1,0 +1,227 @@
+/* Both ends of a transfer; the conversation is drawn in plan.h. */
+#include "base/alloc.h"
+#include "base/check.h"
+#include "core/worker_private.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+cop_leg *cop_worker_find_leg(cop_legs *legs, uint64_t transfer)
+{
+    for (size_t i = 0; i < legs->count; i++)
+        if (legs->items[i].plan.id == transfer)
+            return &legs->items[i];
+    return NULL;
+}
+
+static cop_leg *add_leg(cop_legs *legs, const cop_plan *plan)
+{
+    COP_GROW(legs->items, legs->capacity, legs->count + 1);
+    cop_leg *leg = &legs->items[legs->count++];
+    *leg = (cop_leg){.plan = *plan, .node = COP_NO_BLOCK};
+    return leg;
+}
+
+static void remove_leg(cop_legs *legs, cop_leg *leg)
+{
+    free(leg->blocks);
+    free(leg->tokens);
+    *leg = legs->items[--legs->count];
+}
+
+void cop_worker_free_legs(cop_legs *legs)
+{
+    for (size_t i = 0; i < legs->count; i++) {
+        free(legs->items[i].blocks);
+        free(legs->items[i].tokens);
+    }
+    free(legs->items);
+    *legs = (cop_legs){0};
+}
+
+/* ---- source ------------------------------------------------------------------------------ */
+
+static uint32_t *path_tokens(const cop_worker *w, cop_arena *arena, const uint32_t *path,
+                             uint32_t blocks)
+{
+    uint32_t block_tokens = w->options.block_tokens, count;
+    uint32_t *tokens = COP_ARENA_ARRAY(arena, uint32_t, (size_t)blocks * block_tokens);
+    for (uint32_t i = 0; i < blocks; i++) {
+        const uint32_t *own = cop_tree_tokens(w->tree, path[i], &count);
+        COP_CHECK(count == block_tokens);
+        memcpy(tokens + (size_t)i * block_tokens, own, block_tokens * sizeof *tokens);
+    }
+    return tokens;
+}
+
+/* Pins the path and offers it; offers nothing if it is gone. */
+void cop_worker_plan_send(cop_worker *w, const cop_worker_event *event, cop_worker_actions *out)
+{
+    const cop_plan *plan = &event->plan;
+    cop_worker_action *offer = cop_worker_act(out, COP_ACT_OFFER);
+    offer->offer.transfer = plan->id;
+    offer->offer.peer = plan->dst;
+    offer->offer.outcome = COP_TRANSFER_GONE;
+    uint32_t node = cop_tree_find(w->tree, plan->last_hash);
+    if (node == COP_NO_BLOCK || cop_tree_depth(w->tree, node) != plan->end_block)
+        return;
+    uint32_t *path = COP_ARENA_ARRAY(&out->arena, uint32_t, plan->end_block);
+    cop_tree_path(w->tree, node, path);
+    cop_tree_pin(w->tree, node);
+    add_leg(&w->outgoing, plan)->node = node;
+    offer->offer.tenant = cop_tree_tenant(w->tree, node);
+    offer->offer.blocks = plan->end_block;
+    offer->offer.block_ids = path;
+    offer->offer.tokens = path_tokens(w, &out->arena, path, plan->end_block);
+    offer->offer.outcome = COP_TRANSFER_DONE;
+}
+
+void cop_worker_accepted(cop_worker *w, const cop_worker_event *event, cop_worker_actions *out)
+{
+    cop_leg *leg = cop_worker_find_leg(&w->outgoing, event->accept.transfer);
+    COP_CHECK(leg);
+    uint32_t from = event->accept.from, count = event->accept.count;
+    if (count == 0) {
+        cop_tree_unpin(w->tree, leg->node);
+        remove_leg(&w->outgoing, leg);
+        return;
+    }
+    COP_CHECK(from + count == leg->plan.end_block);
+    uint32_t *path = COP_ARENA_ARRAY(&out->arena, uint32_t, leg->plan.end_block);
+    cop_tree_path(w->tree, leg->node, path);
+    cop_worker_action *send = cop_worker_act(out, COP_ACT_SEND);
+    send->move.transfer = leg->plan.id;
+    send->move.peer = leg->plan.dst;
+    send->move.from = from;
+    send->move.count = count;
+    send->move.block_ids = path + from;
+}
+
+void cop_worker_sent(cop_worker *w, const cop_worker_event *event)
+{
+    cop_leg *leg = cop_worker_find_leg(&w->outgoing, event->transfer.transfer);
+    COP_CHECK(leg);
+    cop_tree_unpin(w->tree, leg->node);
+    remove_leg(&w->outgoing, leg);
+}
+
+/* ---- destination ------------------------------------------------------------------------- */
+
+void cop_worker_plan_receive(cop_worker *w, const cop_worker_event *event)
+{
+    add_leg(&w->incoming, &event->plan);
+}
+
+/* The transfer is over, well or not: whoever waited for it goes on. */
+static void end_transfer(cop_worker *w, cop_leg *leg, uint32_t outcome, int64_t now_ns,
+                         cop_worker_actions *out)
+{
+    for (cop_job *job = w->waiting; job; job = job->next) {
+        if (!job->awaits_transfer || job->story.transfer != leg->plan.id)
+            continue;
+        job->awaits_transfer = false;
+        job->story.transfer_end_ns = now_ns;
+        if (job->story.queue_end_ns == 0)
+            job->story.queue_end_ns = now_ns;
+    }
+    cop_worker_action *action = cop_worker_act(out, COP_ACT_TRANSFER_ENDED);
+    action->ended.transfer = leg->plan.id;
+    action->ended.request = leg->plan.request;
+    action->ended.outcome = outcome;
+    action->ended.blocks = outcome == COP_TRANSFER_DONE ? leg->count : 0;
+    action->ended.planned_ns = leg->plan.planned_ns;
+    action->ended.offered_ns = leg->offered_ns;
+    action->ended.posted_ns = leg->posted_ns;
+    action->ended.ended_ns = now_ns;
+    remove_leg(&w->incoming, leg);
+}
+
+static void start_waiting_clock(cop_worker *w, uint64_t transfer, int64_t now_ns)
+{
+    for (cop_job *job = w->waiting; job; job = job->next)
+        if (job->awaits_transfer && job->story.transfer == transfer)
+            job->story.queue_end_ns = now_ns;
+}
+
+static void answer(cop_worker_actions *out, cop_worker_action_kind kind, const cop_leg *leg)
+{
+    cop_worker_action *action = cop_worker_act(out, kind);
+    action->move.transfer = leg->plan.id;
+    action->move.peer = leg->plan.src;
+    action->move.from = leg->from;
+    action->move.count = leg->count;
+    action->move.block_ids = leg->blocks;
+}
+
+/* Reserves blocks for what is missing here and accepts, or declines. */
+void cop_worker_offered(cop_worker *w, const cop_worker_event *event, cop_worker_actions *out)
+{
+    cop_leg *leg = cop_worker_find_leg(&w->incoming, event->offer.transfer);
+    COP_CHECK(leg);
+    leg->offered_ns = event->now_ns;
+    uint32_t blocks = event->offer.blocks, block_tokens = w->options.block_tokens;
+    if (blocks == 0) {
+        end_transfer(w, leg, event->offer.outcome, event->now_ns, out);
+        return;
+    }
+    uint32_t root = cop_tree_root(w->tree, event->offer.tenant);
+    cop_match held = cop_tree_match(w->tree, root, event->offer.tokens, blocks * block_tokens);
+    leg->from = held.blocks;
+    leg->count = blocks - held.blocks;
+    uint32_t outcome = COP_TRANSFER_NEEDLESS;
+    if (leg->count > 0) {
+        leg->blocks = cop_malloc(leg->count * sizeof *leg->blocks);
+        cop_tree_pin(w->tree, held.node);
+        if (cop_worker_reserve(w, leg->blocks, leg->count, event->now_ns, out)) {
+            size_t bytes = (size_t)blocks * block_tokens * sizeof *leg->tokens;
+            leg->node = held.node;
+            leg->tokens = cop_malloc(bytes);
+            memcpy(leg->tokens, event->offer.tokens, bytes);
+            leg->posted = true;
+            leg->posted_ns = event->now_ns;
+            start_waiting_clock(w, leg->plan.id, event->now_ns);
+            answer(out, COP_ACT_RECEIVE, leg);
+            answer(out, COP_ACT_ACCEPT, leg);
+            /* The arrays outlive this step in the leg, as long as the transport needs them. */
+            return;
+        }
+        cop_tree_unpin(w->tree, held.node);
+        leg->count = 0;
+        outcome = COP_TRANSFER_NO_ROOM;
+    }
+    answer(out, COP_ACT_ACCEPT, leg);
+    end_transfer(w, leg, outcome, event->now_ns, out);
+}
+
+/* Enters the received blocks, each below the one before; what came to be here meanwhile stays. */
+static void enter_received(cop_worker *w, cop_leg *leg, int64_t now_ns, cop_worker_actions *out)
+{
+    uint32_t block_tokens = w->options.block_tokens, node = leg->node;
+    for (uint32_t i = 0; i < leg->count; i++) {
+        uint32_t superseded, block = leg->blocks[i];
+        node = cop_tree_insert(w->tree, node, leg->tokens + (size_t)(leg->from + i) * block_tokens,
+                               block_tokens, block, leg->plan.id, now_ns, &superseded);
+        if (superseded != COP_NO_BLOCK)
+            cop_pool_give(&w->pool, superseded);
+        if (node == block)
+            cop_worker_tell_inserted(w, out, node);
+        else
+            cop_pool_give(&w->pool, block);
+    }
+}
+
+void cop_worker_received(cop_worker *w, const cop_worker_event *event, cop_worker_actions *out)
+{
+    cop_leg *leg = cop_worker_find_leg(&w->incoming, event->transfer.transfer);
+    COP_CHECK(leg && leg->posted);
+    uint32_t outcome = COP_TRANSFER_DONE;
+    if (event->transfer.intact) {
+        enter_received(w, leg, event->now_ns, out);
+    } else {
+        for (uint32_t i = 0; i < leg->count; i++)
+            cop_pool_give(&w->pool, leg->blocks[i]);
+        outcome = COP_TRANSFER_CORRUPT;
+    }
+    cop_tree_unpin(w->tree, leg->node);
+    end_transfer(w, leg, outcome, event->now_ns, out);
+}

@@ -1,0 +1,267 @@
+#include "drive/cluster.h"
+
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "drive/engine.h"
+#include "drive/frontend.h"
+#include "model/geometry.h"
+
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct {
+    cop_bus *bus;
+    const cop_config *cfg;
+    const cop_log *log;
+    const volatile sig_atomic_t *interrupted;
+    int rank, size;
+    uint32_t workers, first_rank; /* rank of worker 0 */
+    cop_buffer *outbox;           /* [size] */
+    cop_engine *engine;           /* NULL on a dedicated front end */
+    cop_frontend *frontend;       /* NULL but on rank 0 */
+    int64_t clock_to_run_ns;
+    bool stopped; /* front end: told the workers to stop */
+} cluster;
+
+/* ---- setting up --------------------------------------------------------------------------- */
+
+/* Every rank says how it fares; all learn the first failure, so that all give up together. */
+static cop_status agree(cluster *c, cop_status mine)
+{
+    int32_t status = (int32_t)mine, worst = COP_OK;
+    int32_t *all = c->rank == 0 ? cop_calloc((size_t)c->size, sizeof *all) : NULL;
+    cop_bus_gather(c->bus, &status, sizeof status, all);
+    for (int i = 0; all && i < c->size && worst == COP_OK; i++)
+        worst = all[i];
+    free(all);
+    cop_bus_broadcast(c->bus, &worst, sizeof worst);
+    return (cop_status)worst;
+}
+
+static cop_status count_workers(cluster *c, cop_error *err)
+{
+    bool dedicated = strcmp(c->cfg->cluster_frontend, "dedicated") == 0;
+    c->first_rank = dedicated;
+    c->workers = (uint32_t)c->size - c->first_rank;
+    if (c->workers == 0)
+        return cop_fail(err, COP_ERR_INVALID,
+                        "cluster.frontend: dedicated needs at least 2 ranks: mpirun -n 2 or more");
+    if (c->cfg->cluster_workers && c->cfg->cluster_workers != c->workers)
+        return cop_fail(err, COP_ERR_INVALID,
+                        "cluster.workers is %lld, but %d ranks give %u workers: use mpirun -n %lld",
+                        (long long)c->cfg->cluster_workers, c->size, c->workers,
+                        (long long)c->cfg->cluster_workers + c->first_rank);
+    return COP_OK;
+}
+
+static cop_status open_engine(cluster *c, cop_greeting *greeting, cop_error *err)
+{
+    *greeting = (cop_greeting){.message_version = COP_MESSAGE_VERSION};
+    if ((uint32_t)c->rank < c->first_rank)
+        return COP_OK;
+    return cop_engine_open(&c->engine, c->bus, c->cfg, c->first_rank, c->outbox, c->log, err);
+}
+
+static cop_status open_frontend(cluster *c, const cop_greeting *greetings, double link_small_ns,
+                                double link_block_ns, int64_t clock_error_ns, cop_error *err)
+{
+    if (c->rank != 0)
+        return COP_OK;
+    for (uint32_t w = 0; w < c->workers; w++)
+        if (greetings[c->first_rank + w].message_version != COP_MESSAGE_VERSION)
+            return cop_fail(err, COP_ERR_TRANSPORT, "worker %u runs another version of coppice", w);
+    cop_frontend_options options = {
+        .cfg = c->cfg,
+        .log = c->log,
+        .workers = c->workers,
+        .first_rank = c->first_rank,
+        .greetings = greetings + c->first_rank,
+        .outbox = c->outbox,
+        .mpi_version = cop_bus_version(c->bus),
+        .link_small_ns = link_small_ns,
+        .link_block_ns = link_block_ns,
+        .clock_error_ns = clock_error_ns,
+    };
+    return cop_frontend_open(&c->frontend, &options, err);
+}
+
+/* All ranks together: open devices, measure, exchange greetings, open the front end. The probes run
+ * at the same time on all ranks, so that they contend for the machine as the run will. */
+static cop_status set_up(cluster *c, cop_error *err)
+{
+    cop_greeting mine;
+    cop_status status = agree(c, open_engine(c, &mine, err));
+    if (status != COP_OK)
+        return status;
+    int64_t offset_ns, error_ns, worst_error_ns = 0;
+    cop_bus_sync_clock(c->bus, &offset_ns, &error_ns);
+    if (c->engine)
+        status = cop_engine_probe(c->engine, &mine, err);
+    status = agree(c, status);
+    if (status != COP_OK)
+        return status;
+
+    cop_greeting *greetings = cop_calloc((size_t)c->size, sizeof *greetings);
+    int64_t *errors = cop_calloc((size_t)c->size, sizeof *errors);
+    cop_bus_gather(c->bus, &mine, sizeof mine, greetings);
+    cop_bus_gather(c->bus, &error_ns, sizeof error_ns, errors);
+    for (int i = 0; i < c->size; i++)
+        worst_error_ns = errors[i] > worst_error_ns ? errors[i] : worst_error_ns;
+    double small_ns = cop_bus_measure_ns(c->bus, 64);
+    uint64_t block_bytes = greetings[c->first_rank].block_bytes;
+    cop_bus_broadcast(c->bus, &block_bytes, sizeof block_bytes);
+    double block_ns = cop_bus_measure_ns(c->bus, block_bytes);
+    status = agree(c, open_frontend(c, greetings, small_ns, block_ns, worst_error_ns, err));
+    free(greetings);
+    free(errors);
+    if (status != COP_OK)
+        return status;
+
+    int64_t start_ns = cop_clock_ns(); /* rank 0's clock at time 0 of the run */
+    cop_bus_broadcast(c->bus, &start_ns, sizeof start_ns);
+    c->clock_to_run_ns = offset_ns - start_ns;
+    if (c->engine)
+        cop_engine_start(c->engine, c->clock_to_run_ns);
+    if (c->frontend)
+        status = cop_frontend_start(c->frontend, c->clock_to_run_ns, err);
+    return agree(c, status);
+}
+
+/* ---- the loop ----------------------------------------------------------------------------- */
+
+static void send_outbox(cluster *c)
+{
+    for (int to = 0; to < c->size; to++) {
+        if (c->outbox[to].size == 0)
+            continue;
+        cop_bus_send(c->bus, to, c->outbox[to].data, c->outbox[to].size);
+        c->outbox[to].size = 0;
+    }
+}
+
+static bool for_front_end(cop_message_kind kind)
+{
+    return kind >= COP_SAY_INSERTED;
+}
+
+static cop_status hear_frame(cluster *c, int from, const void *frame, size_t bytes, cop_error *err)
+{
+    cop_cursor at = {frame, (const uint8_t *)frame + bytes};
+    cop_heard heard;
+    cop_status status = COP_OK;
+    while (status == COP_OK && cop_hear(&at, &heard)) {
+        if (for_front_end(heard.kind))
+            status =
+                c->frontend
+                    ? cop_frontend_hear(c->frontend, (uint32_t)from - c->first_rank, &heard, err)
+                    : cop_fail(err, COP_ERR_TRANSPORT, "a report reached the wrong rank");
+        else
+            status = c->engine
+                         ? cop_engine_hear(c->engine, &heard, err)
+                         : cop_fail(err, COP_ERR_TRANSPORT, "an order reached the wrong rank");
+    }
+    if (status == COP_OK && at.at != at.end)
+        return cop_fail(err, COP_ERR_TRANSPORT, "malformed frame from rank %d", from);
+    return status;
+}
+
+/* Bounded, so that a flood of messages cannot keep the device or the arrivals waiting. */
+static cop_status hear_messages(cluster *c, bool *busy, cop_error *err)
+{
+    int from;
+    const void *frame;
+    size_t bytes;
+    cop_status status = COP_OK;
+    for (int i = 0; i < 32 && status == COP_OK; i++) {
+        if (!cop_bus_poll(c->bus, &from, &frame, &bytes))
+            break;
+        *busy = true;
+        status = hear_frame(c, from, frame, bytes, err);
+    }
+    return status;
+}
+
+static void tell_workers_to_stop(cluster *c)
+{
+    if (!c->frontend || c->stopped || !cop_frontend_finished(c->frontend))
+        return;
+    c->stopped = true;
+    for (uint32_t w = 0; w < c->workers; w++)
+        cop_say(&c->outbox[c->first_rank + w], COP_SAY_STOP, NULL, 0, NULL, 0, NULL, 0);
+}
+
+static bool finished(const cluster *c)
+{
+    if (c->engine && !cop_engine_finished(c->engine))
+        return false;
+    return !c->frontend || c->stopped;
+}
+
+/* Nothing happened: leave the core to whoever computes, but be back for the next arrival. */
+static void rest(const cluster *c)
+{
+    if (strcmp(c->cfg->loop_idle, "spin") == 0)
+        return;
+    int64_t ns = (int64_t)(c->cfg->loop_sleep_us * COP_NS_PER_US);
+    if (c->frontend) {
+        int64_t until_ns = cop_frontend_next_ns(c->frontend) - cop_clock_ns() - c->clock_to_run_ns;
+        ns = until_ns < ns ? until_ns : ns;
+    }
+    if (strcmp(c->cfg->loop_idle, "yield") == 0 || ns <= 0)
+        sched_yield();
+    else
+        cop_sleep_ns(ns);
+}
+
+static cop_status run_loop(cluster *c, cop_error *err)
+{
+    cop_status status = COP_OK;
+    while (status == COP_OK && !finished(c)) {
+        bool busy = false;
+        if (*c->interrupted)
+            return cop_fail(err, COP_ERR_INTERRUPTED, "interrupted");
+        status = hear_messages(c, &busy, err);
+        if (status == COP_OK && c->engine)
+            status = cop_engine_poll(c->engine, &busy, err);
+        if (status == COP_OK && c->frontend)
+            status = cop_frontend_poll(c->frontend, &busy, err);
+        tell_workers_to_stop(c);
+        send_outbox(c);
+        if (!busy)
+            rest(c);
+    }
+    return status;
+}
+
+/* ---- the whole ---------------------------------------------------------------------------- */
+
+cop_status cop_cluster_run(cop_bus *bus, const cop_config *cfg, const cop_log *log,
+                           const volatile sig_atomic_t *interrupted, cop_error *err)
+{
+    cluster c = {.bus = bus,
+                 .cfg = cfg,
+                 .log = log,
+                 .interrupted = interrupted,
+                 .rank = cop_bus_rank(bus),
+                 .size = cop_bus_size(bus)};
+    err->text[0] = '\0';
+    c.outbox = cop_calloc((size_t)c.size, sizeof *c.outbox);
+    cop_status status = agree(&c, count_workers(&c, err));
+    if (status == COP_OK)
+        status = set_up(&c, err);
+    bool set = status == COP_OK;
+    if (set)
+        status = run_loop(&c, err);
+    if (c.frontend) {
+        cop_status closed =
+            cop_frontend_close(c.frontend, status == COP_OK, status == COP_OK ? err : NULL);
+        status = status == COP_OK ? closed : status;
+    }
+    if (!set || status == COP_OK)
+        cop_engine_close(c.engine);
+    for (int i = 0; i < c.size; i++)
+        cop_buffer_fini(&c.outbox[i]);
+    free(c.outbox);
+    return status;
+}

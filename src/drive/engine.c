@@ -1,0 +1,610 @@
+#include "drive/engine.h"
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/rng.h"
+#include "device/device.h"
+#include "drive/launch.h"
+#include "drive/setup.h"
+
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* A transfer that is coming in: what was promised, to be compared with what arrives. */
+typedef struct {
+    uint64_t transfer;
+    uint32_t count;
+    uint32_t *block_ids; /* u32[count] */
+    uint64_t *checksums; /* u64[count], or NULL when nothing is verified */
+} arrival;
+
+struct cop_engine {
+    const cop_config *cfg; /* borrowed */
+    const cop_log *log;
+    cop_bus *bus;
+    cop_buffer *outbox; /* one for each rank; borrowed */
+    uint32_t worker, first_rank;
+    const cop_device_ops *device_ops;
+    cop_device *device;
+    const cop_kv_ops *kv_ops;
+    cop_kv *kv;
+    cop_worker *core;
+    cop_worker_actions actions;
+    cop_sequence *sequences; /* [max_batch], of the batch in flight */
+    bool computing, stopping;
+    cop_steps_row step_row; /* of the batch in flight */
+    int64_t clock_to_run_ns, next_gauges_ns;
+    arrival *arrivals;
+    size_t arrival_count, arrival_capacity;
+    cop_say_ended ended;         /* times of the transfer whose end the core is being told */
+    uint64_t *offered_checksums; /* of the offer that the core is being told */
+    cop_worker_event *pending;   /* events that our own actions gave rise to */
+    size_t pending_count, pending_capacity;
+    cop_rng faults;
+};
+
+static int64_t run_now(const cop_engine *e)
+{
+    return cop_clock_ns() + e->clock_to_run_ns;
+}
+
+cop_status cop_engine_open(cop_engine **out, cop_bus *bus, const cop_config *cfg,
+                           uint32_t first_rank, cop_buffer *outbox, const cop_log *log,
+                           cop_error *err)
+{
+    cop_engine *e = cop_calloc(1, sizeof *e);
+    e->cfg = cfg;
+    e->log = log;
+    e->bus = bus;
+    e->outbox = outbox;
+    e->first_rank = first_rank;
+    e->worker = (uint32_t)cop_bus_rank(bus) - first_rank;
+    e->sequences = cop_calloc((size_t)cfg->scheduler_max_batch, sizeof *e->sequences);
+    cop_rng_init(&e->faults, (uint64_t)cfg->seed, 0xfa017u + e->worker);
+
+    cop_device_options device;
+    cop_worker_options worker;
+    cop_setup_worker(&worker, cfg, e->worker);
+    uint32_t threads = cop_launch_threads(bus, cfg->device_threads);
+    cop_status status = cop_worker_open(&e->core, &worker, err);
+    if (status == COP_OK)
+        status = cop_setup_device(&device, cfg, threads, err);
+    if (status == COP_OK)
+        status = cop_device_find(cfg->device_kind, &e->device_ops, err);
+    if (status == COP_OK)
+        status = e->device_ops->open(&e->device, &device, err);
+    if (status == COP_OK)
+        status = cop_kv_find(cfg->transport_kv, &e->kv_ops, err);
+    if (status == COP_OK)
+        status = e->kv_ops->open(&e->kv, bus, e->device_ops->block_bytes(e->device),
+                                 cfg->transport_link_latency_us, cfg->transport_link_bandwidth_mb_s,
+                                 err);
+    if (status != COP_OK) {
+        cop_engine_close(e);
+        return status;
+    }
+    cop_launch_warn(bus, log, threads);
+    *out = e;
+    return COP_OK;
+}
+
+void cop_engine_close(cop_engine *e)
+{
+    if (!e)
+        return;
+    if (e->kv_ops)
+        e->kv_ops->close(e->kv);
+    if (e->device_ops)
+        e->device_ops->close(e->device);
+    cop_worker_close(e->core);
+    cop_worker_actions_fini(&e->actions);
+    for (size_t i = 0; i < e->arrival_count; i++) {
+        free(e->arrivals[i].block_ids);
+        free(e->arrivals[i].checksums);
+    }
+    free(e->arrivals);
+    free(e->offered_checksums);
+    free(e->pending);
+    free(e->sequences);
+    free(e);
+}
+
+void cop_engine_start(cop_engine *e, int64_t clock_to_run_ns)
+{
+    e->clock_to_run_ns = clock_to_run_ns;
+}
+
+bool cop_engine_finished(const cop_engine *e)
+{
+    return e->stopping && cop_worker_idle(e->core) && e->kv_ops->idle(e->kv);
+}
+
+/* ---- the probe --------------------------------------------------------------------------- */
+
+static cop_status run_batch(cop_engine *e, const cop_sequence *sequence, double *ns, cop_error *err)
+{
+    cop_batch batch = {.count = 1, .sequences = sequence};
+    cop_status status = e->device_ops->submit(e->device, &batch, err);
+    cop_step_result result;
+    if (status != COP_OK)
+        return status;
+    while (!e->device_ops->poll(e->device, &result))
+        cop_sleep_ns(20 * COP_NS_PER_US);
+    *ns = (double)(result.ended_ns - result.started_ns);
+    return COP_OK;
+}
+
+/* Steps of three sizes at an empty context, one at a deep context and a decode there: enough to
+ * tell the cost of a step, of a token and of attention apart. The first run warms up. */
+cop_status cop_engine_probe(cop_engine *e, cop_greeting *g, cop_error *err)
+{
+    const cop_config *cfg = e->cfg;
+    const cop_geometry *geometry;
+    cop_status status = cop_geometry_find(cfg->model_preset, &geometry, err);
+    if (status != COP_OK)
+        return status;
+    *g = (cop_greeting){.message_version = COP_MESSAGE_VERSION, .is_worker = 1};
+    g->pool_blocks = (uint32_t)cfg->cache_capacity_blocks;
+    g->max_context = geometry->max_context;
+    g->block_bytes = e->device_ops->block_bytes(e->device);
+    gethostname(g->host, sizeof g->host - 1);
+    strncpy(g->device, e->device_ops->describe(e->device), sizeof g->device - 1);
+
+    uint64_t pool_tokens = (uint64_t)g->pool_blocks * (uint64_t)cfg->cache_block_tokens;
+    uint32_t room =
+        (uint32_t)(pool_tokens < geometry->max_context ? pool_tokens : geometry->max_context);
+    uint32_t chunk = (uint32_t)cfg->scheduler_chunk_tokens;
+    chunk = chunk < room / 4 ? chunk : room / 4 + 1;
+    uint32_t deep = room - chunk < 1024 ? room - chunk : 1024;
+    uint32_t sizes[COP_PROBES] = {chunk, (chunk + 7) / 8, (chunk + 1) / 2, chunk, chunk, 1};
+    uint32_t starts[COP_PROBES] = {0, 0, 0, 0, deep, deep};
+    uint32_t *tokens = cop_calloc(chunk, sizeof *tokens);
+    uint32_t *blocks = cop_malloc(g->pool_blocks * sizeof *blocks);
+    for (uint32_t i = 0; i < g->pool_blocks; i++)
+        blocks[i] = i;
+    for (uint32_t i = 0; i < COP_PROBES && status == COP_OK; i++) {
+        cop_sequence sequence = {.tokens = tokens,
+                                 .start = starts[i],
+                                 .count = sizes[i],
+                                 .blocks = blocks,
+                                 .sample = true};
+        g->tokens[i] = sizes[i];
+        g->pairs[i] = cop_cost_pairs(starts[i], sizes[i]);
+        status = run_batch(e, &sequence, &g->ns[i], err);
+        g->probes = i + 1;
+    }
+    free(tokens);
+    free(blocks);
+    return status;
+}
+
+/* ---- actions ------------------------------------------------------------------------------ */
+
+static cop_buffer *to_front_end(cop_engine *e)
+{
+    return &e->outbox[0];
+}
+
+static cop_buffer *to_worker(cop_engine *e, uint32_t worker)
+{
+    return &e->outbox[worker + e->first_rank];
+}
+
+static void queue_event(cop_engine *e, const cop_worker_event *event)
+{
+    COP_GROW(e->pending, e->pending_capacity, e->pending_count + 1);
+    e->pending[e->pending_count++] = *event;
+}
+
+static uint64_t block_checksum(const cop_engine *e, uint32_t block)
+{
+    return cop_hash(e->device_ops->block_data(e->device, block),
+                    e->device_ops->block_bytes(e->device), 0);
+}
+
+static void act_offer(cop_engine *e, const cop_worker_action *action)
+{
+    cop_say_offer say = {.transfer = action->offer.transfer,
+                         .tenant = action->offer.tenant,
+                         .blocks = action->offer.blocks,
+                         .outcome = action->offer.outcome,
+                         .block_tokens = (uint32_t)e->cfg->cache_block_tokens};
+    if (say.blocks && cop_rng_double(&e->faults) < e->cfg->fault_transfer_fail_rate) {
+        say.blocks = 0;
+        say.outcome = COP_TRANSFER_REFUSED;
+        queue_event(e, &(cop_worker_event){.kind = COP_WORKER_ACCEPT,
+                                           .now_ns = run_now(e),
+                                           .accept = {.transfer = say.transfer}});
+    }
+    uint64_t *checksums = NULL;
+    if (e->cfg->migration_verify && say.blocks) {
+        say.checksums = say.blocks;
+        checksums = cop_malloc(say.blocks * sizeof *checksums);
+        for (uint32_t i = 0; i < say.blocks; i++)
+            checksums[i] = block_checksum(e, action->offer.block_ids[i]);
+    }
+    cop_say(to_worker(e, action->offer.peer), COP_SAY_OFFER, &say, sizeof say, action->offer.tokens,
+            (size_t)say.blocks * say.block_tokens * sizeof(uint32_t), checksums,
+            say.checksums * sizeof *checksums);
+    free(checksums);
+}
+
+static void act_accept(cop_engine *e, const cop_worker_action *action)
+{
+    cop_say_accept say = {
+        .transfer = action->move.transfer, .from = action->move.from, .count = action->move.count};
+    cop_say(to_worker(e, action->move.peer), COP_SAY_ACCEPT, &say, sizeof say, NULL, 0, NULL, 0);
+}
+
+static void **block_pointers(const cop_engine *e, const uint32_t *ids, uint32_t count)
+{
+    void **blocks = cop_malloc(count * sizeof *blocks);
+    for (uint32_t i = 0; i < count; i++)
+        blocks[i] = e->device_ops->block_data(e->device, ids[i]);
+    return blocks;
+}
+
+static void act_send(cop_engine *e, const cop_worker_action *action)
+{
+    void **blocks = block_pointers(e, action->move.block_ids, action->move.count);
+    e->kv_ops->send(e->kv, action->move.transfer, (int)(action->move.peer + e->first_rank), blocks,
+                    action->move.count);
+    free(blocks);
+}
+
+static void act_receive(cop_engine *e, const cop_worker_action *action)
+{
+    uint32_t count = action->move.count;
+    void **blocks = block_pointers(e, action->move.block_ids, count);
+    e->kv_ops->receive(e->kv, action->move.transfer, (int)(action->move.peer + e->first_rank),
+                       blocks, count);
+    free(blocks);
+    COP_GROW(e->arrivals, e->arrival_capacity, e->arrival_count + 1);
+    arrival *a = &e->arrivals[e->arrival_count++];
+    *a = (arrival){.transfer = action->move.transfer, .count = count};
+    a->block_ids = cop_malloc(count * sizeof *a->block_ids);
+    memcpy(a->block_ids, action->move.block_ids, count * sizeof *a->block_ids);
+    if (e->offered_checksums) {
+        a->checksums = cop_malloc(count * sizeof *a->checksums);
+        memcpy(a->checksums, e->offered_checksums + action->move.from,
+               count * sizeof *a->checksums);
+    }
+}
+
+static void act_blocks(cop_engine *e, const cop_worker_action *action, cop_message_kind kind)
+{
+    cop_say_blocks say = {.count = action->blocks.count, .used_blocks = action->blocks.used_blocks};
+    cop_say(to_front_end(e), kind, &say, sizeof say, action->blocks.hashes,
+            say.count * sizeof *action->blocks.hashes, NULL, 0);
+}
+
+/* recompute_ns is filled in by the front end, which has the cost model. */
+static void act_eviction_rows(cop_engine *e, const cop_worker_action *action, int64_t now_ns)
+{
+    uint32_t count = action->blocks.evicted_count;
+    cop_evictions_row *rows = cop_calloc(count, sizeof *rows);
+    for (uint32_t i = 0; i < count; i++) {
+        const cop_evicted *gone = &action->blocks.evicted[i];
+        rows[i].evicted_ns = now_ns;
+        rows[i].age_ns = gone->age_ns;
+        rows[i].idle_ns = gone->idle_ns;
+        rows[i].policy_key = gone->key;
+        rows[i].worker = (int32_t)e->worker;
+        rows[i].depth_tokens = gone->depth_tokens;
+        rows[i].tokens = gone->tokens;
+        rows[i].uses = gone->uses;
+    }
+    cop_say(to_front_end(e), COP_SAY_EVICTION_ROWS, rows, count * sizeof *rows, NULL, 0, NULL, 0);
+    free(rows);
+}
+
+static void act_ended(cop_engine *e, const cop_worker_action *action)
+{
+    cop_say_ended say = {
+        .transfer = action->ended.transfer,
+        .outcome = action->ended.outcome,
+        .blocks = action->ended.blocks,
+        .offered_ns = action->ended.offered_ns,
+        .posted_ns = action->ended.posted_ns,
+        .ended_ns = action->ended.ended_ns,
+    };
+    if (e->ended.transfer == say.transfer) {
+        say.bytes = e->ended.bytes;
+        say.wait_ns = e->ended.wait_ns;
+        say.wire_ns = e->ended.wire_ns;
+        say.unpack_ns = e->ended.unpack_ns;
+    }
+    cop_say(to_front_end(e), COP_SAY_TRANSFER_ENDED, &say, sizeof say, NULL, 0, NULL, 0);
+}
+
+static void perform(cop_engine *e, const cop_worker_action *action, int64_t now_ns)
+{
+    switch (action->kind) {
+    case COP_ACT_COPY:
+        e->device_ops->copy_block(e->device, action->copy.src, action->copy.dst,
+                                  action->copy.tokens);
+        break;
+    case COP_ACT_OFFER:
+        act_offer(e, action);
+        break;
+    case COP_ACT_ACCEPT:
+        act_accept(e, action);
+        break;
+    case COP_ACT_SEND:
+        act_send(e, action);
+        break;
+    case COP_ACT_RECEIVE:
+        act_receive(e, action);
+        break;
+    case COP_ACT_INSERTED:
+        act_blocks(e, action, COP_SAY_INSERTED);
+        break;
+    case COP_ACT_EVICTED:
+        act_blocks(e, action, COP_SAY_EVICTED);
+        act_eviction_rows(e, action, now_ns);
+        break;
+    case COP_ACT_FIRST_TOKEN:
+    case COP_ACT_FINISHED:
+        cop_say(to_front_end(e),
+                action->kind == COP_ACT_FINISHED ? COP_SAY_FINISHED : COP_SAY_FIRST_TOKEN,
+                &action->story, sizeof action->story, NULL, 0, NULL, 0);
+        break;
+    case COP_ACT_TRANSFER_ENDED:
+        act_ended(e, action);
+        break;
+    }
+}
+
+static cop_status start_batch(cop_engine *e, cop_error *err)
+{
+    const cop_worker_actions *actions = &e->actions;
+    cop_steps_row *row = &e->step_row;
+    *row = (cop_steps_row){.worker = (int32_t)e->worker};
+    for (uint32_t i = 0; i < actions->step_count; i++) {
+        const cop_step_sequence *s = &actions->step[i];
+        e->sequences[i] = (cop_sequence){
+            .tokens = s->tokens,
+            .start = s->start,
+            .count = s->count,
+            .blocks = s->blocks,
+            .sample = s->sample,
+            .temperature = (float)e->cfg->sampling_temperature,
+            .top_p = (float)e->cfg->sampling_top_p,
+            .sample_seed = cop_splitmix64((uint64_t)e->cfg->seed ^ cop_splitmix64(s->request)),
+        };
+        bool decodes = s->decoding;
+        row->decode_sequences += decodes;
+        row->prefill_sequences += !decodes;
+        row->prefill_tokens += decodes ? 0 : s->count;
+        row->context_tokens += s->start + s->count;
+        row->attended_pairs += cop_cost_pairs(s->start, s->count);
+    }
+    e->computing = true;
+    cop_batch batch = {.count = actions->step_count, .sequences = e->sequences};
+    return e->device_ops->submit(e->device, &batch, err);
+}
+
+/* Tells the core an event, and what comes of its actions, until nothing more comes. */
+static cop_status tell(cop_engine *e, const cop_worker_event *event, cop_error *err)
+{
+    queue_event(e, event);
+    for (size_t i = 0; i < e->pending_count; i++) {
+        cop_worker_event next = e->pending[i]; /* the array may move */
+        cop_worker_step(e->core, &next, &e->actions);
+        for (size_t k = 0; k < e->actions.count; k++)
+            perform(e, &e->actions.items[k], next.now_ns);
+        if (e->actions.start_step) {
+            cop_status status = start_batch(e, err);
+            if (status != COP_OK)
+                return status;
+        }
+    }
+    e->pending_count = 0;
+    return COP_OK;
+}
+
+/* ---- events ------------------------------------------------------------------------------ */
+
+static cop_status malformed(const cop_heard *heard, cop_error *err)
+{
+    return cop_fail(err, COP_ERR_TRANSPORT, "malformed message of kind %d", (int)heard->kind);
+}
+
+static cop_status hear_submit(cop_engine *e, cop_heard heard, cop_error *err)
+{
+    cop_say_submit say;
+    if (!cop_cursor_get(&heard.body, &say, sizeof say))
+        return malformed(&heard, err);
+    cop_worker_event event = {.kind = COP_WORKER_SUBMIT, .now_ns = run_now(e)};
+    event.submit.request = say.request;
+    event.submit.request.tokens = cop_cursor_take(&heard.body, say.tokens * sizeof(uint32_t));
+    event.submit.transfer = say.transfer;
+    if (!event.submit.request.tokens)
+        return malformed(&heard, err);
+    return tell(e, &event, err);
+}
+
+static cop_status hear_plan(cop_engine *e, cop_heard heard, cop_error *err)
+{
+    cop_worker_event event = {.kind = heard.kind == COP_SAY_PLAN_SEND ? COP_WORKER_PLAN_SEND
+                                                                      : COP_WORKER_PLAN_RECEIVE,
+                              .now_ns = run_now(e)};
+    if (!cop_cursor_get(&heard.body, &event.plan, sizeof event.plan))
+        return malformed(&heard, err);
+    return tell(e, &event, err);
+}
+
+static cop_status hear_offer(cop_engine *e, cop_heard heard, cop_error *err)
+{
+    cop_say_offer say;
+    if (!cop_cursor_get(&heard.body, &say, sizeof say))
+        return malformed(&heard, err);
+    size_t token_bytes = (size_t)say.blocks * say.block_tokens * sizeof(uint32_t);
+    const uint32_t *tokens = cop_cursor_take(&heard.body, token_bytes);
+    const void *checksums = cop_cursor_take(&heard.body, say.checksums * sizeof(uint64_t));
+    if (!tokens || !checksums || say.block_tokens != (uint32_t)e->cfg->cache_block_tokens)
+        return malformed(&heard, err);
+    if (say.checksums) { /* a copy: in the frame they need not be aligned */
+        e->offered_checksums = cop_malloc(say.checksums * sizeof(uint64_t));
+        memcpy(e->offered_checksums, checksums, say.checksums * sizeof(uint64_t));
+    }
+    cop_worker_event event = {.kind = COP_WORKER_OFFER,
+                              .now_ns = run_now(e),
+                              .offer = {.transfer = say.transfer,
+                                        .tenant = say.tenant,
+                                        .tokens = tokens,
+                                        .blocks = say.blocks,
+                                        .outcome = say.outcome}};
+    cop_status status = tell(e, &event, err);
+    free(e->offered_checksums);
+    e->offered_checksums = NULL;
+    return status;
+}
+
+static cop_status hear_accept(cop_engine *e, cop_heard heard, cop_error *err)
+{
+    cop_say_accept say;
+    if (!cop_cursor_get(&heard.body, &say, sizeof say))
+        return malformed(&heard, err);
+    cop_worker_event event = {
+        .kind = COP_WORKER_ACCEPT,
+        .now_ns = run_now(e),
+        .accept = {.transfer = say.transfer, .from = say.from, .count = say.count}};
+    return tell(e, &event, err);
+}
+
+cop_status cop_engine_hear(cop_engine *e, const cop_heard *heard, cop_error *err)
+{
+    switch (heard->kind) {
+    case COP_SAY_SUBMIT:
+        return hear_submit(e, *heard, err);
+    case COP_SAY_PLAN_SEND:
+    case COP_SAY_PLAN_RECEIVE:
+        return hear_plan(e, *heard, err);
+    case COP_SAY_OFFER:
+        return hear_offer(e, *heard, err);
+    case COP_SAY_ACCEPT:
+        return hear_accept(e, *heard, err);
+    case COP_SAY_STOP:
+        e->stopping = true;
+        return COP_OK;
+    default:
+        return malformed(heard, err);
+    }
+}
+
+static cop_status poll_device(cop_engine *e, bool *busy, cop_error *err)
+{
+    cop_step_result result;
+    if (!e->computing || !e->device_ops->poll(e->device, &result))
+        return COP_OK;
+    *busy = true;
+    e->computing = false;
+    e->step_row.started_ns = result.started_ns + e->clock_to_run_ns;
+    e->step_row.duration_ns = result.ended_ns - result.started_ns;
+    cop_say(to_front_end(e), COP_SAY_STEP, &e->step_row, sizeof e->step_row, NULL, 0, NULL, 0);
+    cop_worker_event event = {
+        .kind = COP_WORKER_STEP_DONE,
+        .now_ns = run_now(e),
+        .step = {.tokens = result.tokens,
+                 .digests = e->cfg->record_logits_digest ? result.digests : NULL,
+                 .started_ns = result.started_ns + e->clock_to_run_ns,
+                 .ended_ns = result.ended_ns + e->clock_to_run_ns},
+    };
+    return tell(e, &event, err);
+}
+
+/* An injected fault: one bit of one received block flips, as a bad cable would do it. */
+static void corrupt_one_bit(cop_engine *e, const arrival *a)
+{
+    uint32_t block = a->block_ids[cop_rng_below(&e->faults, a->count)];
+    uint8_t *data = e->device_ops->block_data(e->device, block);
+    data[cop_rng_below(&e->faults, e->device_ops->block_bytes(e->device))] ^= 1;
+}
+
+static bool arrived_intact(cop_engine *e, const arrival *a)
+{
+    if (cop_rng_double(&e->faults) < e->cfg->fault_transfer_corrupt_rate)
+        corrupt_one_bit(e, a);
+    for (uint32_t i = 0; a->checksums && i < a->count; i++)
+        if (block_checksum(e, a->block_ids[i]) != a->checksums[i])
+            return false;
+    return true;
+}
+
+static cop_status received(cop_engine *e, const cop_kv_done *done, cop_error *err)
+{
+    size_t i = 0;
+    while (i < e->arrival_count && e->arrivals[i].transfer != done->transfer)
+        i++;
+    COP_CHECK(i < e->arrival_count);
+    arrival a = e->arrivals[i];
+    e->arrivals[i] = e->arrivals[--e->arrival_count];
+    int64_t begun_ns = cop_clock_ns();
+    bool intact = arrived_intact(e, &a);
+    int64_t now_ns = cop_clock_ns();
+    e->ended = (cop_say_ended){.transfer = done->transfer,
+                               .bytes = done->bytes,
+                               .wait_ns = done->wait_ns,
+                               .wire_ns = done->wire_ns,
+                               .unpack_ns = now_ns - begun_ns};
+    free(a.block_ids);
+    free(a.checksums);
+    cop_worker_event event = {.kind = COP_WORKER_RECEIVED,
+                              .now_ns = now_ns + e->clock_to_run_ns,
+                              .transfer = {.transfer = done->transfer, .intact = intact}};
+    return tell(e, &event, err);
+}
+
+static cop_status poll_transport(cop_engine *e, bool *busy, cop_error *err)
+{
+    cop_kv_done done;
+    while (e->kv_ops->poll(e->kv, &done)) {
+        *busy = true;
+        cop_worker_event sent = {.kind = COP_WORKER_SENT,
+                                 .now_ns = run_now(e),
+                                 .transfer = {.transfer = done.transfer, .intact = true}};
+        cop_status status = done.sent ? tell(e, &sent, err) : received(e, &done, err);
+        if (status != COP_OK)
+            return status;
+    }
+    return COP_OK;
+}
+
+static void report_gauges(cop_engine *e, int64_t now_ns)
+{
+    cop_worker_gauges g = cop_worker_read(e->core);
+    cop_workers_row row = {
+        .sampled_ns = now_ns,
+        .prompt_tokens = g.prompt_tokens,
+        .hit_tokens = g.hit_tokens,
+        .computed_tokens = g.computed_tokens,
+        .worker = (int32_t)e->worker,
+        .waiting = g.waiting,
+        .running = g.running,
+        .used_blocks = g.used_blocks,
+        .pinned_blocks = g.pinned_blocks,
+    };
+    cop_say(to_front_end(e), COP_SAY_GAUGES, &row, sizeof row, NULL, 0, NULL, 0);
+}
+
+cop_status cop_engine_poll(cop_engine *e, bool *busy, cop_error *err)
+{
+    cop_status status = poll_device(e, busy, err);
+    if (status == COP_OK)
+        status = poll_transport(e, busy, err);
+    int64_t now_ns = run_now(e);
+    if (status == COP_OK && cop_worker_deadline_ns(e->core) <= now_ns) {
+        *busy = true;
+        status = tell(e, &(cop_worker_event){.kind = COP_WORKER_TICK, .now_ns = now_ns}, err);
+    }
+    if (now_ns >= e->next_gauges_ns) {
+        report_gauges(e, now_ns);
+        e->next_gauges_ns = now_ns + 100 * COP_NS_PER_MS;
+    }
+    return status;
+}

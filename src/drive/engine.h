@@ -1,0 +1,44 @@
+/* A worker's rank: the worker core with its device and its KV transport. */
+#ifndef COP_DRIVE_ENGINE_H
+#define COP_DRIVE_ENGINE_H
+
+#include "base/buffer.h"
+#include "base/log.h"
+#include "config/config.h"
+#include "core/cost.h"
+#include "drive/message.h"
+#include "transport/transport.h"
+
+typedef struct cop_engine cop_engine;
+
+/* What each rank measures before the run, for the cost model. */
+enum { COP_PROBES = 6 };
+typedef struct {
+    uint32_t message_version, is_worker, pool_blocks, threads;
+    uint64_t block_bytes;
+    double tokens[COP_PROBES], pairs[COP_PROBES], ns[COP_PROBES]; /* of engine steps */
+    uint32_t probes, max_context;
+    char device[96], host[64];
+} cop_greeting;
+
+/* first_rank: rank of worker 0. outbox: one frame buffer for each rank, sent by the caller. */
+cop_status cop_engine_open(cop_engine **out, cop_bus *bus, const cop_config *cfg,
+                           uint32_t first_rank, cop_buffer *outbox, const cop_log *log,
+                           cop_error *err);
+void cop_engine_close(cop_engine *engine);
+
+/* Runs a few prefills and a decode and fills the greeting with their times. */
+cop_status cop_engine_probe(cop_engine *engine, cop_greeting *greeting, cop_error *err);
+
+/* clock_to_run_ns: what to add to cop_clock_ns to get the front end's time since the start. */
+void cop_engine_start(cop_engine *engine, int64_t clock_to_run_ns);
+
+/* One entry of a frame from rank `from`. COP_ERR_TRANSPORT if it makes no sense. */
+cop_status cop_engine_hear(cop_engine *engine, const cop_heard *heard, cop_error *err);
+
+/* Polls device, transport and deadlines. *busy is set if anything happened. */
+cop_status cop_engine_poll(cop_engine *engine, bool *busy, cop_error *err);
+
+bool cop_engine_finished(const cop_engine *engine); /* told to stop, and nothing left to do */
+
+#endif
