@@ -15,7 +15,7 @@
  * yet full has no node.
  *
  * Invariants (cop_tree_check): path-closed (a resident node's ancestors are resident); siblings
- * sorted and distinct, none a prefix of another; pins(node) >= sum of pins(children); the heap
+ * sorted and distinct, none a prefix of another; a node with a pinned child is pinned; the heap
  * holds exactly the unpinned leaves; chain hashes right; counters right. Sources: SGLang's
  * RadixAttention (lock refs, leaf-only eviction), vLLM (blocks, chain hashes). */
 #ifndef COP_CORE_PREFIX_TREE_H
@@ -39,7 +39,7 @@ typedef struct {
     uint32_t node;           /* deepest node whose tokens all match and that is full; or the root */
     uint32_t blocks;         /* full blocks matched = depth of node */
     uint32_t partial_node;   /* child of `node` that matches further, or COP_NO_BLOCK */
-    uint32_t partial_tokens; /* by so many tokens, >= 1 then */
+    uint32_t partial_tokens; /* by so many tokens, >= 1 then; 0 without one */
 } cop_match;                 /* matched tokens = blocks * block_tokens + partial_tokens */
 
 typedef struct cop_evicted {
@@ -76,7 +76,7 @@ const uint32_t *cop_tree_tokens(const cop_tree *tree, uint32_t node,
 /* Block ids of the path, root's child first: blocks u32[depth(node)]. */
 void cop_tree_path(const cop_tree *tree, uint32_t node, uint32_t *blocks);
 
-/* One use of every node from `node` up, deepest first and root last. */
+/* One use of every block from `node` up, deepest first. Of a root alone: nothing. */
 void cop_tree_touch(cop_tree *tree, uint32_t node, int64_t now_ns);
 
 void cop_tree_pin(cop_tree *tree, uint32_t node);
@@ -86,8 +86,8 @@ void cop_tree_unpin(cop_tree *tree, uint32_t node);
  * with the node (the transfer that brought it, or 0). Returns the node that now stands for these
  * tokens: `block` itself, or a resident one that holds the same (or, for a partial block, more):
  * then the caller keeps `block` and may free it. *superseded is a partial sibling that the new
- * block made redundant and that left the tree (the caller frees it), or COP_NO_BLOCK. An insertion
- * counts as no use. */
+ * block made redundant and that left the tree (the caller frees it), or COP_NO_BLOCK. A partial
+ * block must therefore not stay pinned while others insert. An insertion counts as no use. */
 uint32_t cop_tree_insert(cop_tree *tree, uint32_t parent, const uint32_t *tokens, uint32_t count,
                          uint32_t block, uint64_t origin, int64_t now_ns, uint32_t *superseded);
 

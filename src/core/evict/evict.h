@@ -1,13 +1,15 @@
 /* Eviction policies: a key per block, the lowest leaves first. A policy is one file and one row.
  *
- * The key is computed when a block becomes an unpinned leaf. That suffices: using a block pins it
- * (and unpins it later), and a block above a leaf is no leaf. Sequence numbers are unique and count
+ * The key is computed when a block becomes an unpinned leaf, and again when an unpinned leaf is
+ * touched. That suffices: nothing else changes what a key is made of, and a block above a leaf is
+ * no leaf. Sequence numbers are unique and count
  * every touch and insertion of the tree; a path is touched deepest first, so that of two blocks
  * used together the deeper has the lower number and goes first. */
 #ifndef COP_CORE_EVICT_EVICT_H
 #define COP_CORE_EVICT_EVICT_H
 
 #include "base/heap.h"
+#include "base/status.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -27,5 +29,8 @@ typedef struct {
 extern const cop_evict_ops cop_evict_lru, cop_evict_fifo, cop_evict_lfu;
 
 const cop_evict_ops *cop_evict_at(size_t i); /* NULL past the end */
+
+/* COP_ERR_INVALID with the nearest name and the list of names if there is no such policy. */
+cop_status cop_evict_find(const cop_evict_ops **out, const char *name, cop_error *err);
 
 #endif

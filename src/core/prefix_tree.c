@@ -1,0 +1,356 @@
+#include "core/prefix_tree_node.h"
+
+#include "base/alloc.h"
+#include "base/check.h"
+#include "base/hash.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static size_t bytes_of_tokens(const cop_tree *tree)
+{
+    return (size_t)tree->capacity * tree->block_tokens * sizeof *tree->tokens;
+}
+
+static cop_status allocate(cop_tree *tree, cop_error *err)
+{
+    void *p;
+    cop_status status = cop_alloc_large(&p, tree->capacity * sizeof *tree->nodes,
+                                        "the nodes of the prefix tree", err);
+    if (status)
+        return status;
+    tree->nodes = p;
+    status = cop_alloc_large(&p, tree->capacity * sizeof *tree->cold,
+                             "the nodes of the prefix tree", err);
+    if (status)
+        return status;
+    tree->cold = p;
+    status = cop_alloc_large(&p, bytes_of_tokens(tree), "the tokens of the prefix tree", err);
+    if (status)
+        return status;
+    tree->tokens = p;
+    return COP_OK;
+}
+
+cop_status cop_tree_open(cop_tree **out, const cop_tree_options *options, cop_error *err)
+{
+    COP_CHECK(options->block_tokens >= 1 && options->capacity_blocks >= 1);
+    COP_CHECK(options->capacity_blocks <= UINT32_MAX / 2);
+    const cop_evict_ops *policy;
+    cop_status status = cop_evict_find(&policy, options->eviction, err);
+    if (status)
+        return status;
+    cop_tree *tree = cop_calloc(1, sizeof *tree);
+    tree->block_tokens = options->block_tokens;
+    tree->capacity = options->capacity_blocks;
+    tree->policy = policy;
+    tree->next_seq = 1;
+    cop_map_init(&tree->root_of);
+    cop_map_init(&tree->by_hash);
+    status = allocate(tree, err);
+    if (status) {
+        cop_tree_close(tree);
+        return status;
+    }
+    cop_heap_init(&tree->leaves, tree->capacity);
+    *out = tree;
+    return COP_OK;
+}
+
+void cop_tree_close(cop_tree *tree)
+{
+    if (!tree)
+        return;
+    for (uint32_t i = 0; tree->resident > 0 && i < tree->capacity; i++)
+        cop_children_fini(&tree->nodes[i]);
+    for (uint32_t i = 0; i < tree->root_count; i++)
+        cop_children_fini(&tree->roots[i]);
+    cop_free_large(tree->nodes, tree->capacity * sizeof *tree->nodes);
+    cop_free_large(tree->cold, tree->capacity * sizeof *tree->cold);
+    cop_free_large(tree->tokens, bytes_of_tokens(tree));
+    free(tree->roots);
+    free(tree->tenants);
+    cop_map_fini(&tree->root_of);
+    cop_map_fini(&tree->by_hash);
+    cop_heap_fini(&tree->leaves);
+    free(tree);
+}
+
+uint32_t cop_tree_root(cop_tree *tree, uint64_t tenant)
+{
+    const uint32_t *known = cop_map_get(&tree->root_of, tenant);
+    if (known)
+        return tree->capacity + *known;
+    uint32_t index = tree->root_count++;
+    COP_GROW(tree->roots, tree->root_capacity, tree->root_count);
+    COP_GROW(tree->tenants, tree->tenant_capacity, tree->root_count);
+    tree->roots[index] = (cop_tree_node){
+        .parent = COP_NO_BLOCK, .root = tree->capacity + index, .hash = cop_hash_root(tenant)};
+    tree->tenants[index] = tenant;
+    cop_map_put(&tree->root_of, tenant, index);
+    return tree->capacity + index;
+}
+
+cop_match cop_tree_match(const cop_tree *tree, uint32_t root, const uint32_t *tokens,
+                         uint32_t count)
+{
+    cop_match match = {.node = root, .partial_node = COP_NO_BLOCK};
+    cop_tree_place place;
+    for (;;) {
+        uint32_t wanted = count < tree->block_tokens ? count : tree->block_tokens;
+        place = cop_children_place(tree, cop_tree_at(tree, match.node), tokens, wanted);
+        if (place.after_common < tree->block_tokens)
+            break;
+        match.node = place.after;
+        match.blocks++;
+        tokens += wanted;
+        count -= wanted;
+    }
+    if (place.before_common > place.after_common) {
+        match.partial_node = place.before;
+        match.partial_tokens = place.before_common;
+    } else if (place.after_common > 0) {
+        match.partial_node = place.after;
+        match.partial_tokens = place.after_common;
+    }
+    return match;
+}
+
+uint32_t cop_tree_find(const cop_tree *tree, uint64_t hash)
+{
+    const uint32_t *node = cop_map_get(&tree->by_hash, hash);
+    return node ? *node : COP_NO_BLOCK;
+}
+
+uint32_t cop_tree_depth(const cop_tree *tree, uint32_t node)
+{
+    return cop_tree_at(tree, node)->depth;
+}
+
+uint32_t cop_tree_parent(const cop_tree *tree, uint32_t node)
+{
+    return cop_tree_at(tree, node)->parent;
+}
+
+uint64_t cop_tree_hash(const cop_tree *tree, uint32_t node)
+{
+    return cop_tree_at(tree, node)->hash;
+}
+
+uint64_t cop_tree_tenant(const cop_tree *tree, uint32_t node)
+{
+    return tree->tenants[cop_tree_at(tree, node)->root - tree->capacity];
+}
+
+uint64_t cop_tree_origin(const cop_tree *tree, uint32_t node)
+{
+    return cop_tree_is_root(tree, node) ? 0 : tree->cold[node].origin;
+}
+
+const uint32_t *cop_tree_tokens(const cop_tree *tree, uint32_t node, uint32_t *count)
+{
+    *count = cop_tree_at(tree, node)->token_count;
+    return cop_tree_is_root(tree, node) ? NULL : cop_tree_tokens_of(tree, node);
+}
+
+void cop_tree_path(const cop_tree *tree, uint32_t node, uint32_t *blocks)
+{
+    while (!cop_tree_is_root(tree, node)) {
+        const cop_tree_node *at = &tree->nodes[node];
+        blocks[at->depth - 1] = node;
+        node = at->parent;
+    }
+}
+
+uint32_t cop_tree_resident(const cop_tree *tree)
+{
+    return tree->resident;
+}
+
+uint32_t cop_tree_evictable(const cop_tree *tree)
+{
+    return tree->evictable;
+}
+
+cop_heap_key cop_tree_key(const cop_tree *tree, uint32_t node)
+{
+    const cop_tree_node *at = &tree->nodes[node];
+    const cop_tree_cold *cold = &tree->cold[node];
+    cop_block_meta meta = {.inserted_ns = cold->inserted_ns,
+                           .used_ns = at->used_ns,
+                           .inserted_seq = cold->inserted_seq,
+                           .used_seq = at->used_seq,
+                           .uses = at->uses,
+                           .depth = at->depth,
+                           .tokens = at->token_count};
+    return tree->policy->key(&meta);
+}
+
+/* Enters the node among the policy's candidates, or renews its key there, if it is one. */
+static void offer(cop_tree *tree, uint32_t id)
+{
+    const cop_tree_node *node = cop_tree_at(tree, id);
+    if (!cop_tree_is_root(tree, id) && node->child_count == 0 && node->pins == 0)
+        cop_heap_put(&tree->leaves, id, cop_tree_key(tree, id));
+}
+
+void cop_tree_touch(cop_tree *tree, uint32_t id, int64_t now_ns)
+{
+    uint32_t deepest = id;
+    while (!cop_tree_is_root(tree, id)) {
+        cop_tree_node *node = &tree->nodes[id];
+        COP_CHECK(node->token_count > 0);
+        node->uses++;
+        node->used_ns = now_ns;
+        node->used_seq = tree->next_seq++;
+        id = node->parent;
+    }
+    offer(tree, deepest);
+}
+
+void cop_tree_pin(cop_tree *tree, uint32_t id)
+{
+    for (;;) {
+        cop_tree_node *node = cop_tree_at(tree, id);
+        bool was_pinned = node->pins++ > 0;
+        if (was_pinned || cop_tree_is_root(tree, id))
+            return;
+        COP_CHECK(node->token_count > 0);
+        tree->evictable--;
+        if (node->child_count == 0)
+            cop_heap_remove(&tree->leaves, id);
+        id = node->parent;
+    }
+}
+
+void cop_tree_unpin(cop_tree *tree, uint32_t id)
+{
+    for (;;) {
+        cop_tree_node *node = cop_tree_at(tree, id);
+        COP_CHECK(node->pins > 0);
+        bool still_pinned = --node->pins > 0;
+        if (still_pinned || cop_tree_is_root(tree, id))
+            return;
+        tree->evictable++;
+        offer(tree, id);
+        id = node->parent;
+    }
+}
+
+static void enter_hash(cop_tree *tree, uint32_t block, uint64_t parent_hash)
+{
+    cop_tree_node *node = &tree->nodes[block];
+    node->hash = cop_hash_block(parent_hash, cop_tree_tokens_of(tree, block), node->token_count);
+    if (cop_map_get(&tree->by_hash, node->hash))
+        tree->unfindable++;
+    else
+        cop_map_put(&tree->by_hash, node->hash, block);
+}
+
+static void leave_hash(cop_tree *tree, uint32_t block)
+{
+    const uint32_t *holder = cop_map_get(&tree->by_hash, tree->nodes[block].hash);
+    if (holder && *holder == block)
+        cop_map_remove(&tree->by_hash, tree->nodes[block].hash);
+    else
+        tree->unfindable--;
+}
+
+/* The node of `block`, whose place among the children of `parent` is already made. */
+static void enter(cop_tree *tree, uint32_t parent, const uint32_t *tokens, uint32_t count,
+                  uint32_t block, int64_t now_ns)
+{
+    const cop_tree_node *above = cop_tree_at(tree, parent);
+    tree->nodes[block] = (cop_tree_node){.parent = parent,
+                                         .root = above->root,
+                                         .depth = above->depth + 1,
+                                         .token_count = count,
+                                         .used_seq = tree->next_seq,
+                                         .used_ns = now_ns};
+    memcpy(cop_tree_tokens_of(tree, block), tokens, count * sizeof *tokens);
+    if (count == tree->block_tokens)
+        enter_hash(tree, block, above->hash);
+    tree->next_seq++;
+    tree->resident++;
+    tree->evictable++;
+}
+
+/* Forgets an unpinned leaf that no child list names any more. */
+static void leave(cop_tree *tree, uint32_t block)
+{
+    cop_tree_node *node = &tree->nodes[block];
+    COP_CHECK(node->pins == 0 && node->child_count == 0);
+    cop_heap_remove(&tree->leaves, block);
+    if (node->token_count == tree->block_tokens)
+        leave_hash(tree, block);
+    node->token_count = 0;
+    tree->resident--;
+    tree->evictable--;
+}
+
+/* Siblings are never prefixes of one another, so a sequence meets at most one sibling that begins
+ * with it or that it begins with, and that one is a neighbour of its place:
+ *
+ *     among  [a b c d] [a b e] [b]                                    block_tokens 4
+ *     1  [a b]      the child after the place begins with it          -> that child stands for it
+ *        [a b e]    or equals it                                      -> likewise
+ *     2  [a b e f]  the child before the place is a prefix of it      -> takes that one's place
+ *     3  [a b d]    neither                                           -> new child at the place */
+uint32_t cop_tree_insert(cop_tree *tree, uint32_t parent, const uint32_t *tokens, uint32_t count,
+                         uint32_t block, uint64_t origin, int64_t now_ns, uint32_t *superseded)
+{
+    cop_tree_node *above = cop_tree_at(tree, parent);
+    COP_CHECK(count >= 1 && count <= tree->block_tokens);
+    COP_CHECK(block < tree->capacity && tree->nodes[block].token_count == 0);
+    COP_CHECK(cop_tree_is_root(tree, parent) || above->token_count == tree->block_tokens);
+    *superseded = COP_NO_BLOCK;
+    cop_tree_place place = cop_children_place(tree, above, tokens, count);
+
+    /* 1 */
+    if (place.after_common == count)
+        return place.after;
+
+    /* 2 */
+    if (place.before_common > 0 && place.before_common == tree->nodes[place.before].token_count) {
+        cop_children_replace(above, place.index - 1, block);
+        leave(tree, place.before);
+        *superseded = place.before;
+    }
+
+    /* 3 */
+    else {
+        if (above->child_count == 0 && !cop_tree_is_root(tree, parent))
+            cop_heap_remove(&tree->leaves, parent);
+        cop_children_insert(above, place.index, block);
+    }
+
+    tree->cold[block] = (cop_tree_cold){now_ns, tree->next_seq, origin};
+    enter(tree, parent, tokens, count, block, now_ns);
+    offer(tree, block);
+    return block;
+}
+
+bool cop_tree_evict(cop_tree *tree, int64_t now_ns, cop_evicted *out)
+{
+    uint32_t block;
+    if (!cop_heap_top(&tree->leaves, &block))
+        return false;
+    const cop_tree_node *node = &tree->nodes[block];
+    *out = (cop_evicted){.hash = node->hash,
+                         .block = block,
+                         .depth_tokens = (node->depth - 1) * tree->block_tokens + node->token_count,
+                         .tokens = node->token_count,
+                         .uses = node->uses,
+                         .age_ns = now_ns - tree->cold[block].inserted_ns,
+                         .idle_ns = now_ns - node->used_ns,
+                         .key = cop_tree_key(tree, block).major};
+    uint32_t parent = node->parent;
+    cop_tree_node *above = cop_tree_at(tree, parent);
+    cop_tree_place place =
+        cop_children_place(tree, above, cop_tree_tokens_of(tree, block), node->token_count);
+    COP_CHECK(place.after == block);
+    cop_children_remove(above, place.index);
+    leave(tree, block);
+    offer(tree, parent);
+    return true;
+}
