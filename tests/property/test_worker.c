@@ -1,0 +1,478 @@
+/* Workers on a symbolic device. A KV slot holds a hash of all tokens up to its own: the value that
+ * the real device would compute there, if every slot before it was right. Each engine step checks
+ * the whole context of every sequence, so a wrong block, a stale copy, a block freed too early or a
+ * transfer to the wrong place shows at once. Two or three workers exchange blocks by random plans,
+ * some of which fail, arrive late or arrive broken. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "base/alloc.h"
+#include "base/hash.h"
+#include "base/rng.h"
+#include "core/worker.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { WORKERS = 3, REQUESTS = 1000, MAX_TOKENS = 160, MAX_EVENTS = 64 };
+
+typedef struct {
+    uint32_t block_tokens, capacity, max_batch, chunk;
+    bool cache, partial, faults;
+    const char *eviction;
+} setting;
+
+/* An event on its way to a worker, with copies of its arrays. */
+typedef struct {
+    uint32_t to;
+    cop_worker_event event;
+    uint32_t *tokens;
+    uint64_t *payload; /* u64[count * block_tokens]: slots of the blocks that travel */
+    uint32_t payload_blocks;
+} letter;
+
+typedef struct {
+    cop_worker *core;
+    cop_worker_actions actions;
+    uint64_t *slots; /* [capacity * block_tokens] */
+    cop_step_sequence step[64];
+    uint32_t step_count;
+    uint32_t finished;
+    uint64_t receiving_id[MAX_EVENTS]; /* transfers posted here */
+    uint32_t *receiving_blocks[MAX_EVENTS];
+    uint32_t receiving_count[MAX_EVENTS];
+} node;
+
+typedef struct {
+    setting s;
+    cop_rng rng;
+    node nodes[WORKERS];
+    letter *mail;
+    size_t mail_count, mail_capacity;
+    uint32_t *tokens[REQUESTS];
+    uint32_t prompt[REQUESTS], output[REQUESTS], first_token[REQUESTS];
+    uint64_t tenant[REQUESTS];
+    uint32_t served_by[REQUESTS];
+    bool done[REQUESTS];
+    uint64_t hits, migrated, transfers_done, transfers_failed, copies, evicted;
+    int64_t now;
+} world;
+
+static uint64_t slot_value(uint64_t before, uint32_t token)
+{
+    return cop_hash(&token, sizeof token, before);
+}
+
+static letter *post(world *w, uint32_t to, cop_worker_event_kind kind)
+{
+    COP_GROW(w->mail, w->mail_capacity, w->mail_count + 1);
+    letter *l = &w->mail[w->mail_count++];
+    *l = (letter){.to = to, .event = {.kind = kind}};
+    return l;
+}
+
+static uint64_t *slot(const world *w, const node *n, uint32_t block, uint32_t i)
+{
+    return &n->slots[(size_t)block * w->s.block_tokens + i];
+}
+
+/* Token drawn after a context: any function of the context alone will do. */
+static uint32_t draw(uint64_t context)
+{
+    return (uint32_t)(context % 3);
+}
+
+static void start_step(world *w, node *n)
+{
+    n->step_count = n->actions.step_count;
+    memcpy(n->step, n->actions.step, n->step_count * sizeof *n->step);
+    uint32_t prefill = 0;
+    for (uint32_t i = 0; i < n->step_count; i++) {
+        const cop_step_sequence *s = &n->step[i];
+        uint64_t value = cop_hash_root(w->tenant[s->request]);
+        for (uint32_t p = 0; p < s->start; p++) {
+            value = slot_value(value, w->tokens[s->request][p]);
+            assert_int_equal(*slot(w, n, s->blocks[p / w->s.block_tokens], p % w->s.block_tokens),
+                             value);
+        }
+        prefill += s->decoding ? 0 : s->count;
+        assert_true(s->count >= 1);
+    }
+    assert_true(prefill <= w->s.chunk && n->step_count <= w->s.max_batch);
+}
+
+static uint32_t *copy_tokens(const uint32_t *tokens, size_t count)
+{
+    uint32_t *copy = cop_malloc((count + 1) * sizeof *copy);
+    if (count)
+        memcpy(copy, tokens, count * sizeof *copy);
+    return copy;
+}
+
+static void act_offer(world *w, const cop_worker_action *a, uint32_t self)
+{
+    bool refuse = w->s.faults && cop_rng_below(&w->rng, 6) == 0;
+    letter *l = post(w, a->offer.peer, COP_WORKER_OFFER);
+    l->event.offer.transfer = a->offer.transfer;
+    l->event.offer.tenant = a->offer.tenant;
+    l->event.offer.outcome = refuse ? COP_TRANSFER_REFUSED : a->offer.outcome;
+    l->event.offer.blocks = refuse ? 0 : a->offer.blocks;
+    l->tokens = copy_tokens(a->offer.tokens, (size_t)a->offer.blocks * w->s.block_tokens);
+    if (refuse && a->offer.blocks)
+        post(w, self, COP_WORKER_ACCEPT)->event.accept.transfer = a->offer.transfer;
+}
+
+static void act_send(world *w, node *n, const cop_worker_action *a, uint32_t self)
+{
+    size_t values = (size_t)a->move.count * w->s.block_tokens;
+    letter *l = post(w, a->move.peer, COP_WORKER_RECEIVED);
+    l->event.transfer.transfer = a->move.transfer;
+    l->event.transfer.intact = !w->s.faults || cop_rng_below(&w->rng, 5) > 0;
+    l->payload = cop_malloc(values * sizeof *l->payload);
+    l->payload_blocks = a->move.count;
+    for (uint32_t b = 0; b < a->move.count; b++)
+        memcpy(l->payload + (size_t)b * w->s.block_tokens, slot(w, n, a->move.block_ids[b], 0),
+               w->s.block_tokens * sizeof *l->payload);
+    if (!l->event.transfer.intact)
+        l->payload[cop_rng_below(&w->rng, values)] ^= 1;
+    letter *sent = post(w, self, COP_WORKER_SENT);
+    sent->event.transfer.transfer = a->move.transfer;
+}
+
+static void act_receive(node *n, const cop_worker_action *a)
+{
+    for (int i = 0; i < MAX_EVENTS; i++) {
+        if (n->receiving_id[i])
+            continue;
+        n->receiving_id[i] = a->move.transfer;
+        n->receiving_count[i] = a->move.count;
+        n->receiving_blocks[i] = copy_tokens(a->move.block_ids, a->move.count);
+        return;
+    }
+    fail_msg("too many transfers at once");
+}
+
+static void finish(world *w, const cop_request_story *story)
+{
+    uint64_t id = story->request;
+    assert_false(w->done[id]);
+    w->done[id] = true;
+    assert_int_equal(story->hit_local + story->hit_migrated + story->hit_host + story->computed,
+                     w->prompt[id]);
+    assert_true(story->computed >= 1);
+    assert_true(w->s.cache || story->computed == w->prompt[id]);
+    assert_true(story->received_ns <= story->queue_end_ns);
+    assert_true(story->queue_end_ns <= story->transfer_end_ns);
+    assert_true(story->transfer_end_ns <= story->prefill_start_ns);
+    assert_true(story->prefill_start_ns <= story->prefill_end_ns);
+    assert_true(story->prefill_end_ns <= story->finished_ns);
+    w->hits += story->hit_local + story->hit_migrated;
+    w->migrated += story->hit_migrated;
+}
+
+static void perform(world *w, uint32_t self)
+{
+    node *n = &w->nodes[self];
+    for (size_t i = 0; i < n->actions.count; i++) {
+        const cop_worker_action *a = &n->actions.items[i];
+        switch (a->kind) {
+        case COP_ACT_COPY:
+            memcpy(slot(w, n, a->copy.dst, 0), slot(w, n, a->copy.src, 0),
+                   a->copy.tokens * sizeof(uint64_t));
+            w->copies++;
+            break;
+        case COP_ACT_OFFER:
+            act_offer(w, a, self);
+            break;
+        case COP_ACT_ACCEPT: {
+            letter *l = post(w, a->move.peer, COP_WORKER_ACCEPT);
+            l->event.accept.transfer = a->move.transfer;
+            l->event.accept.from = a->move.from;
+            l->event.accept.count = a->move.count;
+            break;
+        }
+        case COP_ACT_SEND:
+            act_send(w, n, a, self);
+            break;
+        case COP_ACT_RECEIVE:
+            act_receive(n, a);
+            break;
+        case COP_ACT_EVICTED:
+            w->evicted += a->blocks.evicted_count;
+            break;
+        case COP_ACT_FINISHED:
+            finish(w, &a->story);
+            n->finished++;
+            break;
+        case COP_ACT_FIRST_TOKEN:
+            w->first_token[a->story.request] = a->story.first_token;
+            break;
+        case COP_ACT_TRANSFER_ENDED:
+            w->transfers_done += a->ended.outcome == COP_TRANSFER_DONE;
+            w->transfers_failed += a->ended.outcome != COP_TRANSFER_DONE;
+            break;
+        case COP_ACT_INSERTED:
+            break;
+        }
+    }
+    if (n->actions.start_step)
+        start_step(w, n);
+}
+
+static void tell(world *w, uint32_t to, cop_worker_event *event)
+{
+    event->now_ns = ++w->now;
+    cop_worker_step(w->nodes[to].core, event, &w->nodes[to].actions);
+    perform(w, to);
+    cop_worker_check(w->nodes[to].core);
+}
+
+/* Writes what the step computed, draws tokens, reports. */
+static void finish_step(world *w, uint32_t self)
+{
+    node *n = &w->nodes[self];
+    uint32_t drawn[64];
+    for (uint32_t i = 0; i < n->step_count; i++) {
+        const cop_step_sequence *s = &n->step[i];
+        uint64_t value = cop_hash_root(w->tenant[s->request]);
+        uint32_t *known = w->tokens[s->request];
+        for (uint32_t p = 0; p < s->start + s->count; p++) {
+            if (p >= s->start) {
+                assert_int_equal(s->tokens[p - s->start], known[p]);
+                *slot(w, n, s->blocks[p / w->s.block_tokens], p % w->s.block_tokens) =
+                    slot_value(value, known[p]);
+            }
+            value = slot_value(value, known[p]);
+        }
+        drawn[i] = draw(value);
+        if (s->sample)
+            known[s->start + s->count] = drawn[i];
+    }
+    n->step_count = 0;
+    cop_worker_event event = {.kind = COP_WORKER_STEP_DONE};
+    event.step.tokens = drawn;
+    event.step.started_ns = w->now;
+    event.step.ended_ns = w->now + 1;
+    tell(w, self, &event);
+}
+
+/* Mail between a pair keeps its order: the oldest letter of a random addressee is delivered. */
+static void deliver_one(world *w)
+{
+    uint32_t to = w->mail[cop_rng_below(&w->rng, w->mail_count)].to;
+    size_t i = 0;
+    while (w->mail[i].to != to)
+        i++;
+    letter l = w->mail[i];
+    memmove(&w->mail[i], &w->mail[i + 1], (w->mail_count - i - 1) * sizeof *w->mail);
+    w->mail_count--;
+    node *n = &w->nodes[to];
+    if (l.event.kind == COP_WORKER_OFFER)
+        l.event.offer.tokens = l.tokens;
+    if (l.event.kind == COP_WORKER_RECEIVED) {
+        int k = 0;
+        while (n->receiving_id[k] != l.event.transfer.transfer)
+            assert_true(++k < MAX_EVENTS);
+        assert_int_equal(n->receiving_count[k], l.payload_blocks);
+        for (uint32_t b = 0; b < l.payload_blocks; b++)
+            memcpy(slot(w, n, n->receiving_blocks[k][b], 0),
+                   l.payload + (size_t)b * w->s.block_tokens,
+                   w->s.block_tokens * sizeof *l.payload);
+        n->receiving_id[k] = 0;
+        free(n->receiving_blocks[k]);
+    }
+    tell(w, to, &l.event);
+    free(l.tokens);
+    free(l.payload);
+}
+
+/* Prompts over a tiny alphabet that extend one another, so that partial overlaps are everywhere.
+ * Returns how many tokens are shared with a request that worker *holder served. */
+static uint32_t make_request(world *w, uint32_t id, uint32_t *holder)
+{
+    uint32_t longest = w->s.capacity * w->s.block_tokens / 2;
+    longest = longest < MAX_TOKENS ? longest : MAX_TOKENS;
+    w->tokens[id] = cop_calloc(2 * MAX_TOKENS + 2, sizeof(uint32_t));
+    uint32_t length = 1 + (uint32_t)cop_rng_below(&w->rng, longest), shared = 0;
+    w->tenant[id] = cop_rng_below(&w->rng, 2);
+    if (id && cop_rng_below(&w->rng, 4)) {
+        uint32_t recent = id < 12 ? id : 12,
+                 other = id - 1 - (uint32_t)cop_rng_below(&w->rng, recent);
+        uint32_t known = w->prompt[other] + (w->done[other] ? w->output[other] : 0);
+        shared = (uint32_t)cop_rng_below(&w->rng, known + 1);
+        shared = shared < length ? shared : length;
+        memcpy(w->tokens[id], w->tokens[other], shared * sizeof(uint32_t));
+        w->tenant[id] = w->tenant[other];
+        *holder = w->served_by[other];
+    }
+    for (uint32_t p = shared; p < length; p++)
+        w->tokens[id][p] = (uint32_t)cop_rng_below(&w->rng, 3);
+    w->prompt[id] = length;
+    w->output[id] = 1 + (uint32_t)cop_rng_below(&w->rng, 9);
+    return shared < length ? shared : length - 1;
+}
+
+static void submit(world *w, uint32_t id, uint64_t *transfer)
+{
+    uint32_t src = (uint32_t)cop_rng_below(&w->rng, WORKERS);
+    uint32_t shared = make_request(w, id, &src);
+    uint32_t to = (src + 1 + (uint32_t)cop_rng_below(&w->rng, WORKERS - 1)) % WORKERS;
+    uint32_t full = shared / w->s.block_tokens;
+    w->served_by[id] = to;
+    letter *l;
+    uint64_t planned = COP_NO_TRANSFER;
+    if (w->s.cache && full && cop_rng_below(&w->rng, 2)) {
+        uint64_t hash = cop_hash_root(w->tenant[id]);
+        uint32_t blocks = full;
+        for (uint32_t b = 0; b < blocks; b++)
+            hash = cop_hash_block(hash, w->tokens[id] + (size_t)b * w->s.block_tokens,
+                                  w->s.block_tokens);
+        planned = ++*transfer;
+        cop_plan plan = {.id = planned,
+                         .request = id,
+                         .src = src,
+                         .dst = to,
+                         .end_block = blocks,
+                         .last_hash = hash,
+                         .planned_ns = w->now};
+        post(w, src, COP_WORKER_PLAN_SEND)->event.plan = plan;
+        post(w, to, COP_WORKER_PLAN_RECEIVE)->event.plan = plan;
+    }
+    l = post(w, to, COP_WORKER_SUBMIT);
+    l->event.submit.transfer = planned;
+    l->event.submit.request = (cop_request){.id = id,
+                                            .tenant = w->tenant[id],
+                                            .prompt_tokens = w->prompt[id],
+                                            .output_tokens = w->output[id]};
+    l->tokens = NULL;
+    /* The tokens are stable in w->tokens; generated ones are appended there as they are drawn. */
+    l->event.submit.request.tokens = w->tokens[id];
+}
+
+static uint32_t finished_requests(const world *w)
+{
+    uint32_t finished = 0;
+    for (uint32_t i = 0; i < WORKERS; i++)
+        finished += w->nodes[i].finished;
+    return finished;
+}
+
+static bool all_idle(const world *w)
+{
+    for (uint32_t i = 0; i < WORKERS; i++)
+        if (!cop_worker_idle(w->nodes[i].core))
+            return false;
+    return w->mail_count == 0;
+}
+
+static void run_world(const setting *s, uint64_t seed, world *w)
+{
+    memset(w, 0, sizeof *w);
+    w->s = *s;
+    cop_rng_init(&w->rng, seed, 0);
+    cop_worker_options options = {.block_tokens = s->block_tokens,
+                                  .capacity_blocks = s->capacity,
+                                  .max_batch = s->max_batch,
+                                  .chunk_tokens = s->chunk,
+                                  .eviction = s->eviction,
+                                  .cache_enabled = s->cache,
+                                  .partial_blocks = s->partial,
+                                  .transfer_timeout_ns = 40,
+                                  .seed = seed};
+    cop_error err;
+    for (uint32_t i = 0; i < WORKERS; i++) {
+        assert_int_equal(cop_worker_open(&w->nodes[i].core, &options, &err), COP_OK);
+        w->nodes[i].slots = cop_calloc((size_t)s->capacity * s->block_tokens, sizeof(uint64_t));
+    }
+    uint32_t submitted = 0;
+    uint64_t transfer = 0;
+    for (uint64_t turn = 0; submitted < REQUESTS || !all_idle(w); turn++) {
+        assert_true(turn < 2000000);
+        uint64_t choice = cop_rng_below(&w->rng, 8);
+        uint32_t any = (uint32_t)cop_rng_below(&w->rng, WORKERS);
+        if (choice == 0 && submitted < REQUESTS && submitted < finished_requests(w) + 10)
+            submit(w, submitted++, &transfer);
+        else if (choice < 4 && w->mail_count)
+            deliver_one(w);
+        else if (choice < 7 && w->nodes[any].step_count)
+            finish_step(w, any);
+        else if (cop_worker_deadline_ns(w->nodes[any].core) <= w->now)
+            tell(w, any, &(cop_worker_event){.kind = COP_WORKER_TICK});
+        else
+            w->now++;
+    }
+    for (uint32_t id = 0; id < REQUESTS; id++)
+        assert_true(w->done[id]);
+}
+
+static void end_world(world *w)
+{
+    for (uint32_t i = 0; i < WORKERS; i++) {
+        cop_worker_gauges gauges = cop_worker_read(w->nodes[i].core);
+        assert_int_equal(gauges.pinned_blocks, 0);
+        cop_worker_close(w->nodes[i].core);
+        cop_worker_actions_fini(&w->nodes[i].actions);
+        free(w->nodes[i].slots);
+    }
+    for (uint32_t id = 0; id < REQUESTS; id++)
+        free(w->tokens[id]);
+    free(w->mail);
+}
+
+static void test_every_step_sees_the_right_context(void **state)
+{
+    static const setting settings[] = {
+        {4, 200, 8, 16, true, true, false, "lru"},   {4, 90, 8, 7, true, true, true, "lru"},
+        {4, 90, 3, 1, true, false, true, "fifo"},    {1, 330, 4, 32, true, true, true, "lfu"},
+        {16, 24, 6, 256, true, true, true, "lru"},   {16, 22, 2, 5, true, true, false, "lfu"},
+        {5, 80, 16, 11, false, true, false, "fifo"},
+    };
+    static world w;
+    uint64_t seed = 20240611;
+    printf("seed %llu\n", (unsigned long long)seed);
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        run_world(&settings[i], seed + i, &w);
+        printf("setting %zu: %llu hit tokens (%llu migrated), %llu copies, %llu evicted, "
+               "%llu transfers done, %llu not\n",
+               i, (unsigned long long)w.hits, (unsigned long long)w.migrated,
+               (unsigned long long)w.copies, (unsigned long long)w.evicted,
+               (unsigned long long)w.transfers_done, (unsigned long long)w.transfers_failed);
+        if (settings[i].cache) { /* the run must have exercised what it claims to check */
+            assert_true(w.hits > 1000 && w.evicted > 100 && w.transfers_failed > 0);
+            assert_true(w.migrated > 0 && w.transfers_done > 0);
+            assert_true(settings[i].block_tokens == 1 || !settings[i].partial || w.copies > 0);
+        } else {
+            assert_int_equal(w.hits + w.copies + w.transfers_done, 0);
+        }
+        end_world(&w);
+    }
+}
+
+/* The tokens that are generated depend on the prompt alone: with and without the cache. */
+static void test_first_tokens_do_not_depend_on_the_cache(void **state)
+{
+    static world with;
+    setting s = {4, 200, 8, 16, true, true, true, "lru"};
+    run_world(&s, 5, &with);
+    for (uint32_t id = 0; id < REQUESTS; id++) {
+        uint64_t value = cop_hash_root(with.tenant[id]);
+        for (uint32_t p = 0; p < with.prompt[id]; p++)
+            value = slot_value(value, with.tokens[id][p]);
+        assert_int_equal(with.first_token[id], draw(value));
+    }
+    end_world(&with);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_every_step_sees_the_right_context),
+        cmocka_unit_test(test_first_tokens_do_not_depend_on_the_cache),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
