@@ -1,0 +1,13 @@
+/* Text for people: which known name was meant by an unknown one. */
+#ifndef COP_BASE_TEXT_H
+#define COP_BASE_TEXT_H
+
+#include <stddef.h>
+
+/* Nearest of `count` names by edit distance, or NULL when none is near; for error messages.
+ * Near: at most a third of the letters (one at least) inserted, left out, replaced or swapped with
+ * their neighbour, capitals being free; or `name` is how the other begins, three letters or more.
+ * Of equally near names the first is taken. */
+const char *cop_nearest(const char *name, const char *const *names, size_t count);
+
+#endif
