@@ -157,37 +157,50 @@ static bool is_include(const char *section, const cop_yaml_node *node)
     return !*section && strcmp(node->key, "include") == 0;
 }
 
+static bool is_left_out(const cop_yaml_node *node)
+{
+    return node->kind == COP_YAML_SCALAR && !*node->text && !node->quoted;
+}
+
+static cop_status load_section(loader *l, const source *file, const cop_yaml_node *mapping,
+                               const char *section);
+
+/* What stands at a known path: a value for a key, more keys (or nothing at all) for a section. */
+static cop_status load_value(loader *l, const source *file, const cop_yaml_node *node,
+                             const char *path)
+{
+    int i = cop_table_find(path);
+    cop_status status = COP_OK;
+    if (i >= 0 && node->kind == COP_YAML_SCALAR) {
+        const cop_key *keys;
+        cop_config_keys(&keys);
+        status = cop_value_assign(l->cfg, &keys[i], node->text, node->quoted, l->err);
+        l->cfg->origin[i] = FROM_FILE;
+    } else if (i >= 0) {
+        status = fail_kind(l, path, "one value", node);
+    } else if (node->kind == COP_YAML_MAPPING) {
+        return load_section(l, file, node, path);
+    } else if (!is_left_out(node)) {
+        status = fail_kind(l, path, "a section of keys", node);
+    }
+    return status == COP_OK ? COP_OK : at_value(l, file, node);
+}
+
 /* Takes the keys of a mapping into the configuration. section: their path so far, "" at the top. */
 static cop_status load_section(loader *l, const source *file, const cop_yaml_node *mapping,
                                const char *section)
 {
     for (const cop_yaml_node *node = mapping->child; node; node = node->next) {
-        char path[COP_PATH_TEXT];
-        int n = snprintf(path, sizeof path, "%s%s%s", section, *section ? "." : "", node->key);
+        char path[COP_PATH_TEXT]; /* one too long is cut, and no key's name either way */
+        snprintf(path, sizeof path, "%s%s%s", section, *section ? "." : "", node->key);
         bool include = is_include(section, node);
         cop_status status = include ? COP_OK : check_known(l, node, path);
-        if (status == COP_OK && (size_t)n < sizeof path)
+        if (status == COP_OK)
             status = check_not_given(l, mapping, node, path);
         if (status != COP_OK)
             return at_key(l, file, node);
-        if (include)
-            continue;
-        int key = cop_table_find(path);
-        if (key < 0 && node->kind == COP_YAML_MAPPING) {
-            if ((status = load_section(l, file, node, path)) != COP_OK)
-                return status;
-            continue;
-        }
-        const cop_key *keys;
-        cop_config_keys(&keys);
-        if (key >= 0 && node->kind == COP_YAML_SCALAR) {
-            status = cop_value_assign(l->cfg, &keys[key], node->text, node->quoted, l->err);
-            l->cfg->origin[key] = FROM_FILE;
-        } else if (key >= 0 || *node->text || node->quoted) {
-            status = fail_kind(l, path, key >= 0 ? "one value" : "a section of keys", node);
-        }
-        if (status != COP_OK)
-            return at_value(l, file, node);
+        if (!include && (status = load_value(l, file, node, path)) != COP_OK)
+            return status;
     }
     return COP_OK;
 }

@@ -211,7 +211,7 @@ static const error_case load_errors[] = {
     /* syntax */
     {"cache:\n\teviction: lru\n", "a.yaml:2:1: tab character may not be used as indentation"},
     {"seed: [1\n", "a.yaml:2:1: flow sequence without a closing bracket"},
-    {"seed: 'x", "a.yaml:1:7: single-quoted scalar without closing quote"},
+    {"seed: 'x", "a.yaml:1:8: single-quoted scalar without closing quote"},
     {"a: b: c", "a.yaml:1:5: invalid nested block mapping on the same line"},
     {"seed: &x 1", "a.yaml:1:10: anchors and aliases (& and *) are not supported; use include"},
     {"seed: *x", "a.yaml:1:8: anchors and aliases (& and *) are not supported; use include"},
