@@ -8,8 +8,12 @@
  *     cop_config_fini(&cfg);
  *
  * Errors are COP_ERR_INVALID with one line: file:line:column, what is wrong, and the nearest key
- * ("unknown key 'cache.evicton'; did you mean 'cache.eviction'?"). On error *cfg is unchanged.
- * Included files are relative to the file that includes them, and are overridden by it. */
+ * ("unknown key 'cache.evicton'; did you mean 'cache.eviction'?"); COP_ERR_IO for a file that
+ * cannot be read. On error *cfg is unchanged.
+ *
+ * A file nests its keys (cache: {eviction: lru}); an assignment writes the path with dots. Included
+ * files are relative to the file that includes them, each overrides those before it in the list,
+ * and the including file overrides them all, wherever its include: stands. */
 #ifndef COP_CONFIG_CONFIG_H
 #define COP_CONFIG_CONFIG_H
 
@@ -59,17 +63,20 @@ cop_status cop_config_copy(cop_config *out, const cop_config *cfg);
 
 cop_status cop_config_load(cop_config *cfg, const char *path, cop_error *err);
 
-/* "path=value"; `where` names the source of the text in messages ("--set"). */
+/* "path=value"; `where` names the source of the text in messages ("--set"). The value is taken as
+ * it stands, to the end; in quotes it is a YAML scalar in quotes. */
 cop_status cop_config_set(cop_config *cfg, const char *assignment, const char *where,
                           cop_error *err);
 
 /* The value of key number `i` as text, as one would write it in YAML. Returns its length. */
 size_t cop_config_value(const cop_config *cfg, size_t i, char *text, size_t size);
 
-/* The whole effective configuration as YAML, each key with its doc, default and unit as comment. */
+/* The whole effective configuration as YAML that loads back to the same, each key with its doc,
+ * default, range and unit as comment. */
 void cop_config_print(const cop_config *cfg, FILE *out);
 
-/* Nearest of `count` names by edit distance, or NULL when none is near; for error messages. */
-const char *cop_nearest(const char *name, const char *const *names, size_t count);
+/* The keys whose path starts with `prefix` (NULL or "": all), aligned, with default, range, unit
+ * and doc. */
+void cop_config_help(FILE *out, const char *prefix);
 
 #endif
