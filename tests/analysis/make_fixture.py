@@ -1,0 +1,177 @@
+"""Writes synthetic result files for the tests of analysis/, with the dtypes of tables.def: the
+schema stays written once.
+
+    make_fixture.py known OUT.h5         six requests whose every statistic can be done by hand
+    make_fixture.py demo OUT.h5 [POLICY] a small queueing model of a run, to look at figures
+"""
+
+import os
+import re
+import sys
+
+os.environ.setdefault("HDF5_USE_FILE_LOCKING", "FALSE")
+
+import h5py  # noqa: E402
+import numpy as np  # noqa: E402
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+TYPES = {"i64": "<i8", "u64": "<u8", "u32": "<u4", "i32": "<i4", "f64": "<f8", "u8": "u1"}
+PARTS = ("dispatch", "route", "send", "queue", "transfer", "prefill_wait", "prefill", "return")
+STAMPS = (
+    "scheduled", "arrived", "routed", "received", "queue_end", "transfer_end", "prefill_start",
+    "prefill_end", "first_token",
+)  # fmt: skip
+MS = 1_000_000
+
+
+def schema():
+    """{table: [(column, dtype, unit, doc)]} as tables.def says."""
+    with open(os.path.join(ROOT, "src", "record", "tables.def"), encoding="utf-8") as text:
+        lines = re.findall(
+            r'^(TABLE|COLUMN)\((\w+), (?:(\w+), "([^"]*)", )?"([^"]*)"\)', text.read(), re.M
+        )
+    tables = {}
+    for kind, first, column, unit, doc in lines:
+        if kind == "TABLE":
+            current = tables.setdefault(first, [])
+        else:
+            current.append((column, TYPES[first], unit, doc))
+    return tables
+
+
+def array(table, rows):
+    """Rows given as dicts; what they leave out is 0."""
+    if isinstance(rows, np.ndarray):
+        return rows
+    dtype = np.dtype([(column, kind) for column, kind, _, _ in schema()[table]])
+    out = np.zeros(len(rows), dtype)
+    for i, row in enumerate(rows):
+        for column, value in row.items():
+            out[i][column] = value
+    return out
+
+
+def write(path, tables, attributes=(), swmr=False):
+    """swmr: leaves the file as a killed run does."""
+    with h5py.File(path, "w", libver="latest" if swmr else None) as file:
+        defaults = {"schema_version": 1, "completed": 0 if swmr else 1}
+        for name, value in {**defaults, **dict(attributes)}.items():
+            if value is not None:
+                file.attrs[name] = value
+        for name, columns in schema().items():
+            rows = array(name, tables.get(name, []))
+            dataset = file.create_dataset(
+                name, (0,), rows.dtype, maxshape=(None,), chunks=(1024,)
+            )
+            for column, _, unit, doc in columns:
+                dataset.attrs[f"{column}.unit"] = unit
+                dataset.attrs[f"{column}.doc"] = doc
+        if swmr:
+            file.swmr_mode = True
+        for name in schema():
+            rows = array(name, tables.get(name, []))
+            file[name].resize((len(rows),))
+            file[name][:] = rows
+            file[name].flush()
+        if swmr:
+            os._exit(0)  # no close: the file keeps its marks of an open writer
+
+
+def request(request_id, scheduled_ns, parts_ns, decode_ns, prompt, hits=(0, 0, 0), **more):
+    """A finished request whose identities hold. parts_ns: the eight parts of TTFT."""
+    stamps = np.cumsum([scheduled_ns, *parts_ns])
+    row = {f"{name}_ns": value for name, value in zip(STAMPS, stamps)}
+    row.update({f"{name}_ns": value for name, value in zip(PARTS, parts_ns)})
+    row.update(zip(("hit_local_tokens", "hit_migrated_tokens", "hit_host_tokens"), hits))
+    row.update(
+        request_id=request_id,
+        ttft_ns=sum(parts_ns),
+        finished_ns=stamps[-1] + decode_ns,
+        e2e_ns=sum(parts_ns) + decode_ns,
+        prompt_tokens=prompt,
+        computed_tokens=prompt - sum(hits),
+    )
+    row.update(more)
+    return row
+
+
+CONFIG = {
+    "config.cluster.workers": 3,
+    "config.cache.block_tokens": 16,
+    "config.cache.eviction": "lru",
+    "config.router.policy": "longest_prefix",
+    "config.router.policy.origin": "default",
+    "config.migration.policy": "pull",
+}
+
+
+def known_attributes(**more):
+    fixed = {"git_revision": "abc123", "host": "testhost", "seed": 7, "decisions_digest": "d1g357"}
+    cost = {"cost.recompute_transfer_ratio": 12.5, "clock.offset_error_ns": 50.0}
+    return {**CONFIG, **fixed, **cost, **more}
+
+
+def known_tables():
+    """Three workers, one of them idle; six requests, one rejected."""
+    part = lambda queue, transfer, prefill: (  # noqa: E731
+        1 * MS, 2 * MS, 1 * MS, queue * MS, transfer * MS, 0, prefill * MS, 1 * MS
+    )  # fmt: skip
+    requests = [
+        # cold: TTFT 5 + 0 + 95 = 100 ms
+        request(0, 0, part(0, 0, 95), 90 * MS, 100, output_tokens=10, worker=0, miss_class=1,
+                predicted_ttft_ns=97 * MS * 2, ideal_hit_tokens=0),
+        # cold: 200 ms
+        request(1, 10 * MS, part(100, 0, 95), 0, 100, output_tokens=1, worker=0, miss_class=1,
+                predicted_ttft_ns=98.5 * MS),
+        # partial hit: 60 ms
+        request(2, 20 * MS, part(15, 0, 40), 40 * MS, 100, (64, 0, 0), output_tokens=5, worker=1,
+                miss_class=2, ideal_hit_tokens=96, best_hit_tokens=64, predicted_hit_tokens=64,
+                resident_tokens=64, predicted_ttft_ns=57 * MS * 1.25),
+        # full hit (4 computed): 20 ms
+        request(3, 300 * MS, part(0, 0, 15), 80 * MS, 100, (96, 0, 0), output_tokens=5, worker=1,
+                miss_class=0, ideal_hit_tokens=96, best_hit_tokens=96, predicted_hit_tokens=96,
+                resident_tokens=96, predicted_ttft_ns=17 * MS * 0.9),
+        # full hit, by migration and host: 40 ms
+        request(4, 960 * MS, part(0, 10, 25), 0, 100, (32, 48, 10), output_tokens=1, worker=0,
+                miss_class=0, ideal_hit_tokens=96, best_hit_tokens=80, predicted_hit_tokens=32,
+                resident_tokens=32, predicted_ttft_ns=37 * MS * 1.1, transfer_id=1),
+        {"request_id": 5, "worker": -1, "status": 1, "scheduled_ns": 400 * MS,
+         "prompt_tokens": 9999},
+    ]  # fmt: skip
+    decisions = [
+        {"request_id": i, "duration_ns": 1000 * (i + 1), "tie": i == 1} for i in range(6)
+    ]
+    transfers = [
+        dict(transfer_id=1, request_id=4, src=1, dst=0, bytes=3000, blocks=3, reason=0, outcome=0,
+             wait_ns=1 * MS, wire_ns=8 * MS, unpack_ns=1 * MS, predicted_transfer_ns=8 * MS,
+             predicted_gain_ns=40 * MS, realised_gain_ns=30 * MS),
+        dict(transfer_id=2, request_id=2, src=0, dst=1, bytes=0, blocks=0, reason=0, outcome=1,
+             predicted_transfer_ns=9 * MS, predicted_gain_ns=10 * MS, realised_gain_ns=-5 * MS),
+        dict(transfer_id=3, request_id=2, src=0, dst=1, bytes=1000, blocks=1, reason=1, outcome=0,
+             wire_ns=2 * MS, predicted_transfer_ns=2 * MS, predicted_gain_ns=99 * MS,
+             realised_gain_ns=np.nan),
+    ]  # fmt: skip
+    steps = [
+        {"worker": 0, "started_ns": 100 * MS, "duration_ns": 500 * MS, "prefill_tokens": 10},
+        {"worker": 1, "started_ns": 50 * MS, "duration_ns": 100 * MS, "prefill_tokens": 10},
+        {"worker": 1, "started_ns": 150 * MS, "duration_ns": 150 * MS, "prefill_tokens": 10},
+    ]
+    return {
+        "requests": requests,
+        "decisions": decisions,
+        "transfers": transfers,
+        "steps": steps,
+        "evictions": [{"worker": 0, "tokens": 16}, {"worker": 0, "tokens": 7}],
+        "workers": [{"worker": w, "sampled_ns": 0} for w in range(3)],
+    }
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3 or sys.argv[1] not in ("known", "killed", "demo"):
+        sys.exit(__doc__)
+    if sys.argv[1] == "demo":
+        import demo_run
+
+        demo_run.write_demo(sys.argv[2], *sys.argv[3:])
+    else:
+        write(sys.argv[2], known_tables(), known_attributes(), swmr=sys.argv[1] == "killed")
