@@ -1,0 +1,42 @@
+#!/usr/bin/env bash
+# Holds the arrows between modules: who may include whom, and which file owns a foreign header.
+# Usage: arrows.sh SOURCE_DIR
+set -euo pipefail
+cd "$1/src"
+declare -A may=(
+    [base]="base" [core]="core base" [model]="model base" [workload]="workload base"
+    [record]="record base" [config]="config base" [transport]="transport base"
+    [device]="device model base" [drive]="drive core model workload record config device transport base"
+)
+bad=0 seen=0
+for module in "${!may[@]}"; do
+    while IFS=: read -r file _ included; do
+        seen=$((seen + 1))
+        target=${included#*\"}
+        target=${target%%/*}
+        [[ $included == *build_info.h* ]] && continue
+        if [[ " ${may[$module]} " != *" $target "* ]]; then
+            echo "src/$file: module $module may not include \"${included#*\"}" >&2
+            bad=1
+        fi
+    done < <(grep -rnE '^#include "' "$module" --include='*.[ch]' --include='*.inc')
+done
+
+# Foreign headers, and the folder that alone may name each.
+declare -A owner=(
+    [mpi.h]=transport/ [hdf5.h]=record/ [libfyaml.h]=config/ [xxhash.h]=base/hash.c
+    [immintrin.h]=device/ [cuda_runtime.h]=device/ [nccl.h]=transport/ [pthread.h]=device/
+)
+for header in "${!owner[@]}"; do
+    while IFS= read -r file; do
+        if [[ $file != "${owner[$header]}"* ]]; then
+            echo "src/$file: <$header> belongs to src/${owner[$header]}" >&2
+            bad=1
+        fi
+    done < <(grep -rlE "^ *# *include <$header>" . --include='*.[ch]' --include='*.inc' | sed 's|^\./||')
+done
+if ((seen < 50)); then
+    echo "arrows.sh: only $seen includes found: is $1 the source tree?" >&2
+    exit 1
+fi
+exit $bad

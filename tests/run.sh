@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Everything that a machine without a GPU can test: sets up, builds (warnings are errors), runs all
+# rings under ctest, then the core, the parsers and the thread pool under sanitizers.
+# Usage: tests/run.sh [extra ctest arguments]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+experiments/setup.sh --tests
+configure() { # folder, cmake arguments...
+    local folder=$1
+    shift
+    cmake -S . -B "$folder" -G Ninja -DCOPPICE_WERROR=ON "$@" >"$folder.log" 2>&1 ||
+        { tail -n 20 "$folder.log" >&2; exit 1; }
+    rm -f "$folder.log"
+}
+build() {
+    ninja -C "$1" >"$1/ninja.log" 2>&1 || { grep -E 'error|FAILED' "$1/ninja.log" >&2; exit 1; }
+}
+
+echo "run.sh: building with address, undefined and thread sanitizers" >&2
+configure build-asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCOPPICE_SANITIZE=address,undefined
+configure build-tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCOPPICE_SANITIZE=thread
+build build-asan
+build build-tsan
+sanitized() { # folder, ctest arguments...
+    ctest --test-dir "$@" --output-on-failure >"$1/ctest.log" 2>&1 ||
+        { tail -n 60 "$1/ctest.log" >&2; exit 1; }
+    tail -n 3 "$1/ctest.log"
+}
+sanitized build-asan -j2 -L 'unit|property|golden|fuzz' -LE slow
+sanitized build-tsan -R 'pool|device' -LE slow
+
+echo "run.sh: building for the tests proper" >&2
+configure build-test
+build build-test
+ctest --test-dir build-test -j2 --output-on-failure "$@"
