@@ -7,7 +7,7 @@ find_program(COPPICE_H5PY_PYTHON NAMES python3 PATHS /usr/bin NO_DEFAULT_PATH)
 if(NOT COPPICE_H5PY_PYTHON)
     find_program(COPPICE_H5PY_PYTHON NAMES python3)
 endif()
-foreach(check values live kill)
+foreach(check values live kill close)
     add_test(NAME record.${check}
              COMMAND ${COPPICE_H5PY_PYTHON} ${CMAKE_CURRENT_LIST_DIR}/record_check.py ${check}
                      $<TARGET_FILE:record_writer> ${CMAKE_SOURCE_DIR}/src/record/tables.def)

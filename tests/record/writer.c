@@ -1,6 +1,6 @@
 /* The writing end of the record checks.
  *
- *     record_writer whole PATH ROWS        a completed record
+ *     record_writer whole PATH ROWS        a completed record; says when it begins to close
  *     record_writer endless PATH SEED      appends and flushes for ever; after each flush a line of
  *                                          row counts, one for each table, on stdout
  *     record_writer salvage IN OUT         prints the rows of each table
@@ -30,6 +30,10 @@ static cop_status whole(const char *path, uint64_t rows, cop_error *err)
     cop_status status = open_record(&record, path, err);
     if (status == COP_OK) {
         status = pattern_append_all(record, rows, err);
+        if (status == COP_OK)
+            status = cop_record_flush(record, err);
+        puts("closing");
+        fflush(stdout);
         cop_record_int(record, "decision_digest", 42);
         cop_record_int(record, "seed", 8);
         cop_status closed = cop_record_close(record, true, status == COP_OK ? err : NULL);

@@ -1,0 +1,375 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include "../record/pattern.h"
+#include "base/alloc.h"
+#include "record/schema.h"
+
+#include <hdf5.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+typedef struct {
+    char folder[64], path[96], plain[96];
+} files;
+
+static int make_folder(void **state)
+{
+    static files f;
+    snprintf(f.folder, sizeof f.folder, "/tmp/coppice-record-XXXXXX");
+    if (!mkdtemp(f.folder))
+        return -1;
+    snprintf(f.path, sizeof f.path, "%s/run.h5", f.folder);
+    snprintf(f.plain, sizeof f.plain, "%s/plain.h5", f.folder);
+    *state = &f;
+    return 0;
+}
+
+/* Fails when a test left anything but its two files, or an open HDF5 handle. */
+static int remove_folder(void **state)
+{
+    files *f = *state;
+    unlink(f->path);
+    unlink(f->plain);
+    ssize_t open_handles = H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_ALL);
+    if (open_handles)
+        print_error("%zd HDF5 handles left open\n", open_handles);
+    return rmdir(f->folder) == 0 && open_handles == 0 ? 0 : -1;
+}
+
+static hid_t row_type(cop_table table)
+{
+    const cop_schema *schema = cop_schema_of(table);
+    const hid_t types[] = {
+        [COP_COLUMN_i64] = H5T_NATIVE_INT64,  [COP_COLUMN_u64] = H5T_NATIVE_UINT64,
+        [COP_COLUMN_i32] = H5T_NATIVE_INT32,  [COP_COLUMN_u32] = H5T_NATIVE_UINT32,
+        [COP_COLUMN_f64] = H5T_NATIVE_DOUBLE, [COP_COLUMN_u8] = H5T_NATIVE_UINT8,
+    };
+    hid_t type = H5Tcreate(H5T_COMPOUND, pattern_bytes(table));
+    for (uint32_t i = 0; i < schema->column_count; i++)
+        H5Tinsert(type, schema->columns[i].name, schema->columns[i].offset,
+                  types[schema->columns[i].type]);
+    return type;
+}
+
+/* Reads a table whole and compares it with the pattern; padding must be zero. Returns its rows. */
+static uint64_t check_table(hid_t file, cop_table table)
+{
+    hid_t dataset = H5Dopen2(file, cop_table_name(table), H5P_DEFAULT), type = row_type(table);
+    assert_true(dataset >= 0);
+    hid_t space = H5Dget_space(dataset);
+    hsize_t rows = 0;
+    assert_int_equal(H5Sget_simple_extent_dims(space, &rows, NULL), 1);
+    size_t size = pattern_bytes(table);
+    char *data = cop_malloc(rows * size);
+    assert_true(H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0);
+    cop_gap gaps[64];
+    uint32_t gap_count = cop_schema_gaps(cop_schema_of(table), gaps);
+    for (uint64_t i = 0; i < rows; i++) {
+        pattern_row want;
+        pattern_fill(&want, table, i);
+        for (uint32_t g = 0; g < gap_count; g++)
+            memset((char *)&want + gaps[g].offset, 0, gaps[g].bytes);
+        assert_memory_equal(data + i * size, &want, size);
+    }
+    free(data);
+    H5Tclose(type);
+    H5Sclose(space);
+    H5Dclose(dataset);
+    return rows;
+}
+
+static void check_tables(const char *path, uint64_t rows[COP_TABLES])
+{
+    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    assert_true(file >= 0);
+    for (int t = 0; t < COP_TABLES; t++)
+        rows[t] = check_table(file, (cop_table)t);
+    H5Fclose(file);
+}
+
+static int64_t int_attribute(const char *path, const char *object, const char *name)
+{
+    int64_t value = INT64_MIN;
+    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t attribute = H5Aopen_by_name(file, object, name, H5P_DEFAULT, H5P_DEFAULT);
+    if (attribute >= 0) {
+        H5Aread(attribute, H5T_NATIVE_INT64, &value);
+        H5Aclose(attribute);
+    }
+    H5Fclose(file);
+    return value;
+}
+
+static cop_record *start_record(const char *path)
+{
+    cop_record *record;
+    cop_error err;
+    assert_int_equal(cop_record_open(&record, path, &err), COP_OK);
+    cop_record_int(record, "seed", 5);
+    assert_int_equal(cop_record_start(record, &err), COP_OK);
+    return record;
+}
+
+static void test_columns_and_gaps_cover_each_row(void **state)
+{
+    for (int t = 0; t < COP_TABLES; t++) {
+        const cop_schema *schema = cop_schema_of((cop_table)t);
+        unsigned char covered[sizeof(pattern_row)] = {0};
+        cop_gap gaps[64];
+        uint32_t gap_count = cop_schema_gaps(schema, gaps);
+        for (uint32_t i = 0; i < schema->column_count; i++)
+            for (size_t b = 0; b < schema->columns[i].bytes; b++)
+                covered[schema->columns[i].offset + b]++;
+        for (uint32_t g = 0; g < gap_count; g++)
+            for (size_t b = 0; b < gaps[g].bytes; b++)
+                covered[gaps[g].offset + b]++;
+        for (size_t b = 0; b < schema->row_bytes; b++)
+            assert_int_equal(covered[b], 1);
+    }
+}
+
+/* Row counts around a live chunk's end (248 rows of /requests), with and without flushes. */
+static void test_every_table_round_trips(void **state)
+{
+    files *f = *state;
+    const uint64_t counts[] = {0, 1, 247, 248, 249, 3000};
+    for (size_t c = 0; c < sizeof counts / sizeof *counts; c++) {
+        cop_error err;
+        cop_record *record = start_record(f->path);
+        assert_int_equal(pattern_append_all(record, counts[c] / 2, &err), COP_OK);
+        if (c % 2)
+            assert_int_equal(cop_record_flush(record, &err), COP_OK);
+        assert_int_equal(pattern_append_all(record, counts[c] - counts[c] / 2, &err), COP_OK);
+        cop_record_int(record, "late", 9);
+        cop_record_int(record, "seed", 6);
+        bool completed = c % 2;
+        assert_int_equal(cop_record_close(record, completed, &err), COP_OK);
+        uint64_t rows[COP_TABLES];
+        check_tables(f->path, rows);
+        for (int t = 0; t < COP_TABLES; t++)
+            assert_int_equal(rows[t], counts[c] + 2 * (uint64_t)t);
+        assert_int_equal(int_attribute(f->path, "/", "late"), 9);
+        assert_int_equal(int_attribute(f->path, "/", "seed"), 6);
+        assert_int_equal(int_attribute(f->path, "/", "completed"), completed);
+        assert_int_equal(int_attribute(f->path, "/", "schema_version"), COP_RECORD_SCHEMA);
+    }
+}
+
+static void test_one_large_append_equals_many_small(void **state)
+{
+    files *f = *state;
+    enum { ROWS = 5000 };
+    cop_workers_row *rows = cop_calloc(ROWS, sizeof *rows);
+    for (uint64_t i = 0; i < ROWS; i++) {
+        pattern_row row;
+        pattern_fill(&row, COP_TABLE_workers, i);
+        rows[i] = row.workers;
+    }
+    cop_error err;
+    cop_record *record = start_record(f->path);
+    assert_int_equal(cop_record_append(record, COP_TABLE_workers, rows, 7, &err), COP_OK);
+    assert_int_equal(cop_record_append(record, COP_TABLE_workers, rows + 7, ROWS - 7, &err), 0);
+    assert_int_equal(cop_record_rows(record, COP_TABLE_workers), ROWS);
+    assert_int_equal(cop_record_close(record, true, &err), COP_OK);
+    free(rows);
+    uint64_t counts[COP_TABLES];
+    check_tables(f->path, counts);
+    assert_int_equal(counts[COP_TABLE_workers], ROWS);
+}
+
+/* A configuration may be long: over HDF5's 64 KiB of a plain attribute. */
+static void test_long_text_survives(void **state)
+{
+    files *f = *state;
+    enum { LONG = 300000 };
+    char *text = cop_malloc(LONG + 1), *read = NULL;
+    memset(text, 'x', LONG);
+    text[LONG] = '\0';
+    cop_error err;
+    cop_record *record;
+    assert_int_equal(cop_record_open(&record, f->path, &err), COP_OK);
+    cop_record_text(record, "config", text);
+    assert_int_equal(cop_record_start(record, &err), COP_OK);
+    assert_int_equal(cop_record_close(record, true, &err), COP_OK);
+    hid_t file = H5Fopen(f->path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t attribute = H5Aopen(file, "config", H5P_DEFAULT), type = H5Aget_type(attribute);
+    assert_true(H5Aread(attribute, type, &read) >= 0);
+    assert_string_equal(read, text);
+    H5free_memory(read);
+    H5Tclose(type);
+    H5Aclose(attribute);
+    H5Fclose(file);
+    free(text);
+}
+
+static void assert_one_line(const cop_error *err, const char *part)
+{
+    assert_non_null(strstr(err->text, part));
+    assert_null(strchr(err->text, '\n'));
+}
+
+static void test_bad_paths_are_one_clear_line(void **state)
+{
+    files *f = *state;
+    cop_record *record = NULL;
+    cop_error err;
+    char path[160];
+    snprintf(path, sizeof path, "%s/none/run.h5", f->folder);
+    assert_int_equal(cop_record_open(&record, path, &err), COP_ERR_INVALID);
+    assert_one_line(&err, "none' does not exist");
+    assert_int_equal(cop_record_open(&record, f->folder, &err), COP_ERR_INVALID);
+    assert_one_line(&err, "Is a directory");
+    assert_int_equal(cop_record_open(&record, "/dev/null", &err), COP_ERR_INVALID);
+    assert_one_line(&err, "not a regular file");
+    assert_int_equal(cop_record_open(&record, "", &err), COP_ERR_INVALID);
+    assert_null(record);
+    assert_int_equal(cop_record_close(NULL, true, &err), COP_OK);
+    if (geteuid() != 0) {
+        chmod(f->folder, 0500);
+        assert_int_equal(cop_record_open(&record, f->path, &err), COP_ERR_IO);
+        assert_one_line(&err, "Permission denied");
+        chmod(f->folder, 0700);
+    }
+}
+
+/* When the compressed copy cannot be written, the uncompressed record stays, whole and plain. */
+static void test_failed_repack_keeps_the_rows(void **state)
+{
+    files *f = *state;
+    char temporary[128];
+    snprintf(temporary, sizeof temporary, "%s.tmp", f->path);
+    mkdir(temporary, 0700);
+    cop_error err;
+    cop_record *record = start_record(f->path);
+    assert_int_equal(pattern_append_all(record, 1000, &err), COP_OK);
+    assert_int_equal(cop_record_close(record, true, &err), COP_ERR_IO);
+    assert_one_line(&err, "stays uncompressed");
+    assert_int_equal(rmdir(temporary), 0);
+    uint64_t rows[COP_TABLES];
+    check_tables(f->path, rows);
+    assert_int_equal(rows[0], 1000);
+    assert_int_equal(int_attribute(f->path, "/", "completed"), 0);
+}
+
+static void test_abandon_leaves_what_salvage_reads(void **state)
+{
+    files *f = *state;
+    cop_error err;
+    cop_record *record = start_record(f->path);
+    assert_int_equal(pattern_append_all(record, 777, &err), COP_OK);
+    assert_int_equal(cop_record_abandon(record, &err), COP_OK);
+    uint64_t told[COP_TABLES], rows[COP_TABLES];
+    assert_int_equal(cop_record_salvage(f->path, f->plain, told, &err), COP_OK);
+    check_tables(f->plain, rows);
+    assert_memory_equal(told, rows, sizeof rows);
+    assert_int_equal(rows[COP_TABLE_workers], 777 + COP_TABLE_workers);
+    assert_int_equal(int_attribute(f->plain, "/", "completed"), 0);
+    assert_int_equal(int_attribute(f->plain, "/", "salvaged"), 1);
+    assert_int_equal(int_attribute(f->plain, "/", "seed"), 5);
+}
+
+static void test_salvage_of_a_completed_record(void **state)
+{
+    files *f = *state;
+    cop_error err;
+    cop_record *record = start_record(f->path);
+    assert_int_equal(pattern_append_all(record, 500, &err), COP_OK);
+    assert_int_equal(cop_record_close(record, true, &err), COP_OK);
+    uint64_t told[COP_TABLES], rows[COP_TABLES];
+    assert_int_equal(cop_record_salvage(f->path, f->plain, told, &err), COP_OK);
+    check_tables(f->plain, rows);
+    assert_memory_equal(told, rows, sizeof rows);
+    assert_int_equal(int_attribute(f->plain, "/", "completed"), 1);
+    /* and of a salvaged one */
+    assert_int_equal(cop_record_salvage(f->plain, f->path, told, &err), COP_OK);
+    assert_memory_equal(told, rows, sizeof rows);
+}
+
+static void refuse_salvage(const char *in, const char *out, cop_status status, const char *part)
+{
+    uint64_t rows[COP_TABLES];
+    cop_error err;
+    assert_int_equal(cop_record_salvage(in, out, rows, &err), status);
+    assert_one_line(&err, part);
+}
+
+static void test_salvage_refuses_what_it_cannot_read(void **state)
+{
+    files *f = *state;
+    refuse_salvage(f->path, f->plain, COP_ERR_INVALID, "No such file");
+    refuse_salvage(f->folder, f->plain, COP_ERR_INVALID, "not a regular file");
+    FILE *text = fopen(f->path, "w");
+    fputs("this is no HDF5 file\n", text);
+    fclose(text);
+    refuse_salvage(f->path, f->path, COP_ERR_INVALID, "into itself");
+    refuse_salvage(f->path, f->plain, COP_ERR_CORRUPT, "signature");
+    refuse_salvage(f->path, "/no/such/folder.h5", COP_ERR_INVALID, "does not exist");
+    hid_t other = H5Fcreate(f->path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
+    H5Fclose(other);
+    refuse_salvage(f->path, f->plain, COP_ERR_CORRUPT, "not a coppice record");
+    cop_error err;
+    cop_record *record;
+    assert_int_equal(cop_record_open(&record, f->path, &err), COP_OK);
+    cop_record_int(record, "schema_version", 99);
+    assert_int_equal(cop_record_close(record, true, &err), COP_OK);
+    refuse_salvage(f->path, f->plain, COP_ERR_UNSUPPORTED, "schema 99");
+    assert_int_equal(access(f->plain, F_OK), -1);
+}
+
+/* Overwrites part of a compressed chunk on disk: its rows and those after it are lost. */
+static void test_salvage_stops_at_an_unreadable_chunk(void **state)
+{
+    files *f = *state;
+    cop_error err;
+    cop_record *record = start_record(f->path);
+    assert_int_equal(pattern_append_all(record, 9000, &err), COP_OK);
+    assert_int_equal(cop_record_close(record, true, &err), COP_OK);
+    hid_t file = H5Fopen(f->path, H5F_ACC_RDONLY, H5P_DEFAULT);
+    hid_t dataset = H5Dopen2(file, "requests", H5P_DEFAULT), space = H5Dget_space(dataset);
+    hsize_t first = 0, bytes = 0;
+    haddr_t address = 0;
+    unsigned mask;
+    assert_true(H5Dget_chunk_info(dataset, space, 2, &first, &mask, &address, &bytes) >= 0);
+    H5Sclose(space);
+    H5Dclose(dataset);
+    H5Fclose(file);
+    FILE *raw = fopen(f->path, "r+");
+    fseek(raw, (long)address, SEEK_SET);
+    for (hsize_t i = 0; i < bytes; i++)
+        fputc(0xee, raw);
+    fclose(raw);
+    uint64_t told[COP_TABLES], rows[COP_TABLES];
+    assert_int_equal(cop_record_salvage(f->path, f->plain, told, &err), COP_OK);
+    check_tables(f->plain, rows);
+    assert_int_equal(rows[COP_TABLE_requests], first);
+    assert_int_equal(told[COP_TABLE_requests], first);
+    assert_int_equal(int_attribute(f->plain, "requests", "unreadable_rows"), 9000 - first);
+    assert_int_equal(rows[COP_TABLE_workers], 9000 + COP_TABLE_workers);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
+
+int main(void)
+{
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_columns_and_gaps_cover_each_row),
+        TEST(test_every_table_round_trips),
+        TEST(test_one_large_append_equals_many_small),
+        TEST(test_long_text_survives),
+        TEST(test_bad_paths_are_one_clear_line),
+        TEST(test_failed_repack_keeps_the_rows),
+        TEST(test_abandon_leaves_what_salvage_reads),
+        TEST(test_salvage_of_a_completed_record),
+        TEST(test_salvage_refuses_what_it_cannot_read),
+        TEST(test_salvage_stops_at_an_unreadable_chunk),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
