@@ -32,3 +32,15 @@ endforeach()
 add_test(NAME mpi.test_mpi_bus_alone COMMAND test_mpi_bus)
 set_tests_properties(mpi.test_mpi_bus_alone PROPERTIES LABELS mpi TIMEOUT 120
                      ENVIRONMENT "${mpi_environment}")
+
+# Jobs in which a rank goes wrong.
+add_executable(broken_job ${CMAKE_CURRENT_LIST_DIR}/broken_job.c)
+target_link_libraries(broken_job PRIVATE coppice_transport)
+set_target_properties(broken_job PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+foreach(how kill leave abort self)
+    add_test(NAME mpi.broken_job_${how}
+             COMMAND sh ${CMAKE_CURRENT_LIST_DIR}/broken_job.sh ${how}
+                     ${MPIEXEC_EXECUTABLE} ${mpi_flags} -n 3 $<TARGET_FILE:broken_job>)
+    set_tests_properties(mpi.broken_job_${how} PROPERTIES LABELS mpi TIMEOUT 120 PROCESSORS 2
+                         ENVIRONMENT "${mpi_environment}")
+endforeach()

@@ -1,0 +1,97 @@
+/* KV blocks whose every byte says where it belongs: to which transfer, block and offset. */
+#ifndef COP_TESTS_MPI_BATCH_H
+#define COP_TESTS_MPI_BATCH_H
+
+#include "require.h"
+
+#include "base/alloc.h"
+#include "base/rng.h"
+
+#include <sched.h>
+#include <string.h>
+
+enum { UNTOUCHED = 0xa5, SEED = 20240607 };
+
+static inline void fill_block(uint8_t *bytes, size_t count, uint64_t transfer, uint32_t block)
+{
+    uint64_t origin = cop_splitmix64(transfer << 32 | block);
+    for (size_t i = 0; i < count; i += 8) {
+        uint64_t word = cop_splitmix64(origin ^ i);
+        memcpy(bytes + i, &word, count - i < 8 ? count - i : 8);
+    }
+}
+
+/* Blocks at every second place of one allocation, in an order of their own; between them, and in
+ * blocks not yet received, all bytes are UNTOUCHED. */
+typedef struct {
+    uint64_t transfer;
+    uint32_t count;
+    size_t block_bytes;
+    uint8_t *memory;
+    void **blocks;
+} batch;
+
+static inline batch *open_batch(uint64_t transfer, uint32_t count, size_t block_bytes, bool filled)
+{
+    batch *b = cop_malloc(sizeof *b);
+    size_t bytes = (2 * (size_t)count + 1) * block_bytes;
+    *b = (batch){transfer, count, block_bytes, cop_malloc(bytes),
+                 cop_calloc(count, sizeof *b->blocks)};
+    memset(b->memory, UNTOUCHED, bytes);
+    cop_rng rng;
+    cop_rng_init(&rng, SEED, 2 * transfer + filled);
+    for (uint32_t k = 0; k < count; k++) {
+        uint32_t other = (uint32_t)cop_rng_below(&rng, k + 1);
+        b->blocks[k] = b->blocks[other];
+        b->blocks[other] = b->memory + (2 * (size_t)k + 1) * block_bytes;
+    }
+    for (uint32_t k = 0; filled && k < count; k++)
+        fill_block(b->blocks[k], block_bytes, transfer, k);
+    return b;
+}
+
+static inline void close_batch(batch *b)
+{
+    free(b->memory);
+    free(b->blocks);
+    free(b);
+}
+
+static inline void require_content(cop_bus *bus, const batch *b)
+{
+    uint8_t *expected = cop_malloc(b->block_bytes);
+    for (uint32_t k = 0; k < b->count; k++) {
+        fill_block(expected, b->block_bytes, b->transfer, k);
+        REQUIRE(bus, memcmp(b->blocks[k], expected, b->block_bytes) == 0,
+                "transfer %llu, block %u of %u, %zu bytes each", (unsigned long long)b->transfer, k,
+                b->count, b->block_bytes);
+    }
+    memset(expected, UNTOUCHED, b->block_bytes);
+    for (size_t gap = 0; gap <= b->count; gap++)
+        REQUIRE(bus, memcmp(b->memory + 2 * gap * b->block_bytes, expected, b->block_bytes) == 0,
+                "transfer %llu wrote beside its blocks", (unsigned long long)b->transfer);
+    free(expected);
+}
+
+static inline cop_kv *open_kv(cop_bus *bus, size_t block_bytes, double latency_us, double mb_s)
+{
+    const cop_kv_ops *ops;
+    cop_kv *kv = NULL;
+    cop_error err;
+    REQUIRE(bus, cop_kv_find("mpi", &ops, &err) == COP_OK && ops == &cop_kv_mpi, "%s", err.text);
+    REQUIRE(bus, ops->open(&kv, bus, block_bytes, latency_us, mb_s, &err) == COP_OK, "%s",
+            err.text);
+    return kv;
+}
+
+static inline cop_kv_done wait_one(cop_bus *bus, cop_kv *kv)
+{
+    cop_kv_done done;
+    while (!cop_kv_mpi.poll(kv, &done)) {
+        REQUIRE(bus, !cop_kv_mpi.idle(kv), "idle, and nothing was reported");
+        sched_yield();
+    }
+    return done;
+}
+
+#endif
