@@ -10,7 +10,9 @@
 
 1600 x 1000 pixels. metrics.md defines what is drawn."""
 
+import math
 import os
+import re
 import tempfile
 
 # matplotlib wants a folder to cache in, and a home need not be writable
@@ -58,6 +60,7 @@ KIND_TITLES = {"cold": "no hit", "partial": "partial hit", "full": "full hit"}
 HEATMAPS_SHOWN = 4
 WORKER_BARS_SHOWN = 8
 TIME_BINS = 120
+CURVE_POINTS = 2000
 STYLE = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
@@ -90,11 +93,13 @@ def write(runs, names, paths):
 def draw(runs, names):
     figure = pyplot.figure(figsize=SIZE_IN)
     colours = [RUN_COLOURS[i % len(RUN_COLOURS)] for i in range(len(runs))]
+    columns = legend_columns(names)
+    top = 0.865 - 0.021 * (math.ceil(len(runs) / columns) - 1)
     outer = figure.add_gridspec(
         2, 2, width_ratios=(1.55, 1), height_ratios=(1, 1.5),
-        left=0.055, right=0.98, top=0.865, bottom=0.085, wspace=0.19, hspace=0.36,
+        left=0.055, right=0.98, top=top, bottom=0.085, wspace=0.19, hspace=0.36,
     )  # fmt: skip
-    write_title(figure, runs, names, colours)
+    write_title(figure, runs, names, colours, columns)
     draw_ttft(figure, outer[0, 0], runs, colours)
     draw_parts(figure.add_subplot(outer[0, 1]), part_rows(runs, names, colours))
     draw_timeline(figure, outer[1, 0], runs, colours)
@@ -102,7 +107,7 @@ def draw(runs, names):
     return figure
 
 
-def write_title(figure, runs, names, colours):
+def write_title(figure, runs, names, colours, columns):
     """One line of facts for a single run; with several, the legend that holds for every panel."""
     if len(runs) == 1:
         run, finished = runs[0], runs[0].finished
@@ -121,8 +126,12 @@ def write_title(figure, runs, names, colours):
     ]
     figure.legend(
         handles=marks, loc="upper left", bbox_to_anchor=(0.047, 0.951),
-        ncol=min(len(runs), 4), fontsize=11, columnspacing=2.4, handlelength=1.4,
+        ncol=columns, fontsize=11, columnspacing=2.4, handlelength=1.4,
     )  # fmt: skip
+
+
+def legend_columns(names):
+    return max(1, min(len(names), 4, 150 // (max(map(len, names)) + 6)))
 
 
 def legend_label(run, name):
@@ -157,17 +166,25 @@ def draw_ttft_kind(axis, kind, runs, colours):
         ttft_ms = np.sort(finished["ttft_ns"][metrics.hit_kind(run, finished) == kind]) / 1e6
         counts.append(len(ttft_ms))
         if len(ttft_ms):
-            share = np.arange(1, len(ttft_ms) + 1) / len(ttft_ms)
-            axis.step(
-                np.concatenate(([ttft_ms[0]], ttft_ms)), np.concatenate(([0], share)),
-                where="post", color=colour, linewidth=1.8,
-            )  # fmt: skip
+            axis.step(*distribution_steps(ttft_ms), where="post", color=colour, linewidth=1.8)
     axis.set_title("TTFT, " + KIND_TITLES[kind], pad=10)
     for i, (count, colour) in enumerate(zip(counts, colours)):
         axis.text(
             0.97, 0.04 + 0.075 * (len(counts) - 1 - i), f"n = {count:,}", color=colour, ha="right",
             size=9, transform=axis.transAxes,
         )  # fmt: skip
+
+
+def distribution_steps(values):
+    """(x, y) of the empirical distribution of sorted values. Of many, evenly spread ranks and the
+    whole tail: the curve is the same to the pixel, the SVG stays small."""
+    n = len(values)
+    ranks = np.arange(1, n + 1)
+    if n > CURVE_POINTS:
+        spread = np.linspace(1, n, CURVE_POINTS).round().astype(int)
+        ranks = np.union1d(spread, ranks[-CURVE_POINTS // 10 :])
+    x = np.concatenate(([values[0]], values[ranks - 1]))
+    return x, np.concatenate(([0], ranks / n))
 
 
 # -- where the time and the tokens went -----------------------------------------------------------
@@ -202,9 +219,19 @@ def bar_places(axis, rows, facts):
     axis.spines["left"].set_visible(False)
     at = axis.get_yaxis_transform()
     for i, ((name, colour, _), fact) in enumerate(zip(rows, facts)):
+        name, fact = fit_caption(name, fact)
         axis.text(0, i - 0.29, name, transform=at, color=colour or INK, weight="bold", va="bottom")
         axis.text(1, i - 0.29, fact, transform=at, color=FAINT, size=9, va="bottom", ha="right")
     return 0.46
+
+
+def fit_caption(name, fact):
+    """Name and facts share a line: facts give way first, to their first number, then the name."""
+    width, name_glyph, fact_glyph = 510, 9.0, 7.2  # pixels: panel, bold 10 pt, plain 9 pt
+    if len(name) * name_glyph + len(fact) * fact_glyph > width:
+        fact = re.split("[:,]", fact)[0]
+    room = int((width - len(fact) * fact_glyph) / name_glyph)
+    return (name if len(name) <= room else name[: room - 1] + "\u2026"), fact
 
 
 def legend_below(axis, columns, points=35):

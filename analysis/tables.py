@@ -235,7 +235,7 @@ def flatten(summary, path=()):
         elif isinstance(value, list):
             for row in value:
                 named = {k: v for k, v in row.items() if k != "worker"}
-                yield from flatten(named, (*path, str(row["worker"])))
+                yield from flatten(named, (*path, key, str(row["worker"])))
         else:
             yield ".".join((*path, key)), value
 

@@ -4,7 +4,7 @@ imitates no machine; its numbers mean nothing beyond having the shape of a recor
 
 import numpy as np
 
-from make_fixture import CONFIG, array, known_attributes, request, write
+from make_fixture import CONFIG, known_attributes, request, write
 
 MS = 1_000_000
 BLOCK = 16
@@ -131,5 +131,4 @@ def write_demo(path, policy="estimated_ttft", count=1200, workers=4, rate=5.0):
         "config.router.policy": policy,
         "config.migration.policy": "pull" if policy == "estimated_ttft" else "off",
     }
-    write(path, {name: array(name, rows) for name, rows in tables.items()},
-          known_attributes(**more))  # fmt: skip
+    write(path, tables, known_attributes(**more))

@@ -1,8 +1,11 @@
 """Writes synthetic result files for the tests of analysis/, with the dtypes of tables.def: the
 schema stays written once.
 
-    make_fixture.py known OUT.h5         six requests whose every statistic can be done by hand
-    make_fixture.py demo OUT.h5 [POLICY] a small queueing model of a run, to look at figures
+    make_fixture.py known OUT.h5          six requests whose every statistic can be done by hand
+    make_fixture.py killed OUT.h5         the same, left open in SWMR mode as by kill -9
+    make_fixture.py live OUT.h5           the same, a request for each line on stdin
+    make_fixture.py demo OUT.h5 [POLICY [REQUESTS [WORKERS [RATE]]]]
+                                          a small queueing model of a run, to look at figures
 """
 
 import os
@@ -41,8 +44,6 @@ def schema():
 
 def array(table, rows):
     """Rows given as dicts; what they leave out is 0."""
-    if isinstance(rows, np.ndarray):
-        return rows
     dtype = np.dtype([(column, kind) for column, kind, _, _ in schema()[table]])
     out = np.zeros(len(rows), dtype)
     for i, row in enumerate(rows):
@@ -51,30 +52,52 @@ def array(table, rows):
     return out
 
 
-def write(path, tables, attributes=(), swmr=False):
-    """swmr: leaves the file as a killed run does."""
-    with h5py.File(path, "w", libver="latest" if swmr else None) as file:
-        defaults = {"schema_version": 1, "completed": 0 if swmr else 1}
-        for name, value in {**defaults, **dict(attributes)}.items():
-            if value is not None:
-                file.attrs[name] = value
-        for name, columns in schema().items():
-            rows = array(name, tables.get(name, []))
-            dataset = file.create_dataset(
-                name, (0,), rows.dtype, maxshape=(None,), chunks=(1024,)
-            )
-            for column, _, unit, doc in columns:
-                dataset.attrs[f"{column}.unit"] = unit
-                dataset.attrs[f"{column}.doc"] = doc
-        if swmr:
-            file.swmr_mode = True
-        for name in schema():
-            rows = array(name, tables.get(name, []))
-            file[name].resize((len(rows),))
-            file[name][:] = rows
-            file[name].flush()
-        if swmr:
-            os._exit(0)  # no close: the file keeps its marks of an open writer
+def create(file, attributes):
+    """All tables, empty, as the writer of records lays them out."""
+    for name, value in {"schema_version": 1, "completed": 1, **dict(attributes)}.items():
+        if value is not None:  # None leaves a default attribute out
+            file.attrs[name] = value
+    for name, columns in schema().items():
+        dtype = array(name, []).dtype
+        dataset = file.create_dataset(name, (0,), dtype, maxshape=(None,), chunks=(1024,))
+        for column, _, unit, doc in columns:
+            dataset.attrs[f"{column}.unit"] = unit
+            dataset.attrs[f"{column}.doc"] = doc
+
+
+def append(file, tables):
+    for name, rows in tables.items():
+        rows, old = array(name, rows), len(file[name])
+        file[name].resize((old + len(rows),))
+        file[name][old:] = rows
+        file[name].flush()
+
+
+def write(path, tables, attributes=()):
+    with h5py.File(path, "w") as file:
+        create(file, attributes)
+        append(file, tables)
+
+
+def write_killed(path, tables, attributes=()):
+    """Leaves the file as kill -9 does. Ends the process: call it in one of its own."""
+    file = h5py.File(path, "w", libver="latest")
+    create(file, {**dict(attributes), "completed": 0})
+    file.swmr_mode = True
+    append(file, tables)
+    os._exit(0)
+
+
+def write_live(path, tables, attributes=()):
+    """A run that goes on: one more request for each line on stdin, answered by a line."""
+    with h5py.File(path, "w", libver="latest") as file:
+        create(file, {**dict(attributes), "completed": 0})
+        file.swmr_mode = True
+        for row in tables["requests"]:
+            append(file, {"requests": [row]})
+            print("ready", flush=True)
+            if not sys.stdin.readline():
+                break
 
 
 def request(request_id, scheduled_ns, parts_ns, decode_ns, prompt, hits=(0, 0, 0), **more):
@@ -166,12 +189,17 @@ def known_tables():
     }
 
 
-if __name__ == "__main__":
-    if len(sys.argv) < 3 or sys.argv[1] not in ("known", "killed", "demo"):
-        sys.exit(__doc__)
-    if sys.argv[1] == "demo":
+def main(kind, path, *more):
+    if kind == "demo":
         import demo_run
 
-        demo_run.write_demo(sys.argv[2], *sys.argv[3:])
-    else:
-        write(sys.argv[2], known_tables(), known_attributes(), swmr=sys.argv[1] == "killed")
+        demo_run.write_demo(path, *more)
+        return
+    writers = {"known": write, "killed": write_killed, "live": write_live}
+    writers[kind](path, known_tables(), known_attributes())
+
+
+if __name__ == "__main__":
+    if len(sys.argv) < 3 or sys.argv[1] not in ("known", "killed", "live", "demo"):
+        sys.exit(__doc__)
+    main(*sys.argv[1:])
