@@ -1,7 +1,5 @@
 # The reader and the report, with a Python that has h5py, pandas and matplotlib: the system's, as
 # one that is first in PATH often has none of them. Without them the test says so and is skipped.
-find_program(COPPICE_PYTHON NAMES python3 PATHS /usr/bin NO_DEFAULT_PATH)
-find_program(COPPICE_PYTHON NAMES python3)
 if(COPPICE_PYTHON)
     foreach(name reader report figures)
         add_test(NAME unit.analysis_${name}

@@ -1,0 +1,74 @@
+"""Reuse is exact: every logit of every generated token has the same bits with the cache and without,
+whatever was reused, evicted, chunked, batched, migrated, refused or broken on the way."""
+import unittest
+
+from cluster import ClusterTest, by_request, np
+
+
+class Exact(ClusterTest):
+
+    def run_reference(self):
+        record = self.run_cluster(1, "off.h5", {"cache.enabled": "false"})
+        rows = self.check_sums(record)
+        self.assertEqual(len(rows), 300)
+        self.assertEqual(rows["computed_tokens"].sum(), rows["prompt_tokens"].sum())
+        digests, first = by_request(record, "logits_digest", "first_token")
+        self.assertTrue((digests != 0).all())
+        self.assertGreater(len(np.unique(digests)), 290)
+        return digests, first
+
+    def compare(self, reference, name, ranks, settings):
+        record = self.run_cluster(ranks, name, settings)
+        rows = self.check_sums(record)
+        self.assertEqual(len(rows), 300)
+        digests, first = by_request(record, "logits_digest", "first_token")
+        self.assertTrue(np.array_equal(digests, reference[0]), f"{name}: logits differ")
+        self.assertTrue(np.array_equal(first, reference[1]))
+        return record, rows
+
+    def test_every_request_has_the_same_logits(self):
+        reference = self.run_reference()
+
+        record, rows = self.compare(reference, "on.h5", 1, {})
+        self.assertGreater(rows["hit_local_tokens"].sum(), rows["prompt_tokens"].sum() // 4)
+        self.assertGreater((rows["hit_local_tokens"] % 16 != 0).sum(), 20, "no partial block used")
+        self.assertGreater(len(record["evictions"]), 100)
+        self.assertGreater(record["steps"]["decode_sequences"].max(), 2, "no mixed batch")
+
+        for chunk in (1, 7, 100):
+            self.compare(reference, f"chunk{chunk}.h5", 2, {"scheduler.chunk_tokens": chunk})
+
+        record, rows = self.compare(reference, "pull.h5", 3, {
+            "router.policy": "round_robin", "migration.policy": "pull",
+            "transport.link.bandwidth_mb_s": 200})
+        self.assertGreater(rows["hit_migrated_tokens"].sum(), 500)
+        self.assertTrue((record["transfers"]["outcome"] == 0).any())
+
+        record, rows = self.compare(reference, "replicate.h5", 3, {
+            "router.policy": "least_loaded", "migration.policy": "replicate_hot",
+            "migration.hot_count": 3, "migration.hot_replicas": 3})
+        self.assertTrue((record["transfers"]["reason"] == 1).any())
+
+        record, rows = self.compare(reference, "faults.h5", 3, {
+            "router.policy": "random", "migration.policy": "pull",
+            "fault.transfer_fail_rate": 0.3, "fault.transfer_corrupt_rate": 0.3})
+        outcomes = set(record["transfers"]["outcome"])
+        self.assertTrue({0, 4, 5} <= outcomes, outcomes)
+
+        record, rows = self.compare(reference, "late.h5", 3, {
+            "router.policy": "round_robin", "migration.policy": "pull",
+            "transport.link.latency_us": 30000, "migration.timeout_ms": 5})
+        waited = rows[rows["transfer_id"] > 0]
+        self.assertGreater(len(waited), 0)
+
+    def test_float32_and_eviction_policies(self):
+        off = self.run_cluster(1, "off32.h5", {"cache.enabled": "false",
+                                               "device.precision": "float32"})
+        reference = by_request(off, "logits_digest", "first_token")
+        for eviction in ("lru", "fifo", "lfu"):
+            self.compare(reference, f"{eviction}.h5", 2,
+                         {"device.precision": "float32", "cache.eviction": eviction})
+
+
+if __name__ == "__main__":
+    unittest.main()
