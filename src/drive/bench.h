@@ -4,6 +4,7 @@
 
 #include "base/status.h"
 #include "config/config.h"
+#include "transport/transport.h"
 
 #include <stdio.h>
 
@@ -18,6 +19,11 @@ cop_status cop_bench_index(const cop_config *cfg, FILE *out, cop_error *err);
 cop_status cop_bench_record(const cop_config *cfg, FILE *out, cop_error *err);
 /* Trace reading in MB/s (workload.path), against reading the bytes alone. */
 cop_status cop_bench_trace(const cop_config *cfg, FILE *out, cop_error *err);
+
+/* Messages and KV blocks between ranks, against copying the same bytes in memory; with
+ * transport.link set, against the link model too. Collective, under mpirun with 2 ranks or more;
+ * rank 0 prints. */
+cop_status cop_bench_transfer(cop_bus *bus, const cop_config *cfg, FILE *out, cop_error *err);
 
 /* `coppice trace info FILE`: what is in a trace, with the infinite-cache block hit ratio and how it
  * was counted. */

@@ -1,0 +1,57 @@
+#define _GNU_SOURCE /* CPU affinity */
+
+#include "drive/launch.h"
+
+#include <sched.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static uint32_t online_cores(void)
+{
+    long cores = sysconf(_SC_NPROCESSORS_ONLN);
+    return cores > 0 ? (uint32_t)cores : 1;
+}
+
+uint32_t cop_launch_threads(const cop_bus *bus, int64_t configured)
+{
+    if (configured > 0)
+        return (uint32_t)configured;
+    uint32_t share = online_cores() / (uint32_t)cop_bus_local_size(bus);
+    return share > 0 ? share : 1;
+}
+
+/* Cores this process may run on; more than a cpu_set_t holds counts as all of them. */
+static uint32_t allowed_cores(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0)
+        return online_cores();
+    return (uint32_t)CPU_COUNT(&set);
+}
+
+/* mpirun hands --mca settings down in the environment. */
+static bool idle_ranks_yield(const cop_bus *bus)
+{
+    if (strncmp(cop_bus_version(bus), "Open MPI", 8) != 0)
+        return true; /* nothing that we could advise */
+    const char *yield = getenv("OMPI_MCA_mpi_yield_when_idle");
+    return yield && *yield && strcmp(yield, "0") != 0 && strcmp(yield, "false") != 0;
+}
+
+void cop_launch_warn(const cop_bus *bus, const cop_log *log, uint32_t threads)
+{
+    if (cop_bus_local_rank(bus) != 0)
+        return;
+    uint32_t allowed = allowed_cores(), cores = online_cores();
+    if (allowed < threads && allowed < cores)
+        cop_log_warn(log,
+                     "bound to %u core%s with %u compute threads: add --bind-to none to mpirun",
+                     allowed, allowed == 1 ? "" : "s", threads);
+    if ((uint32_t)cop_bus_local_size(bus) > cores && !idle_ranks_yield(bus))
+        cop_log_warn(log,
+                     "%d ranks on %u core%s: add --mca mpi_yield_when_idle 1 to mpirun, or idle "
+                     "ranks may take the cores of those that compute",
+                     cop_bus_local_size(bus), cores, cores == 1 ? "" : "s");
+}

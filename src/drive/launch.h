@@ -1,0 +1,19 @@
+/* How the launcher placed this rank: how many compute threads it gets, and the mistakes of
+ * placement that cost the most (measured: a rank of two threads bound to one core computes half as
+ * fast; ranks that spin while idle, twice as many as cores, halve those that compute). */
+#ifndef COP_DRIVE_LAUNCH_H
+#define COP_DRIVE_LAUNCH_H
+
+#include "base/log.h"
+#include "transport/transport.h"
+
+#include <stdint.h>
+
+/* device.threads: `configured`, or for 0 an even share of the node's cores, at least 1. */
+uint32_t cop_launch_threads(const cop_bus *bus, int64_t configured);
+
+/* Warns, from the first rank of each node, when it is bound to fewer cores than it has compute
+ * threads, and when there are more ranks than cores and idle ones do not yield. */
+void cop_launch_warn(const cop_bus *bus, const cop_log *log, uint32_t threads);
+
+#endif
