@@ -1,3 +1,4 @@
+#define _GNU_SOURCE /* memfd_create */
 #include "record/h5.h"
 
 #include "base/alloc.h"
@@ -8,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 enum {
@@ -152,10 +154,14 @@ cop_status cop_h5_close(cop_h5 file, cop_error *err)
     return H5Fclose(file) < 0 ? fail(err, name, -1, "close it") : COP_OK;
 }
 
+/* In place of the file comes an empty one in memory, as HDF5 also truncates when it closes, and
+ * keeps a handle whose closing fails open. */
 void cop_h5_detach(cop_h5 file)
 {
     void *handle = NULL;
-    int nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
+    int nowhere = memfd_create("detached record", MFD_CLOEXEC);
+    if (nowhere < 0)
+        nowhere = open("/dev/null", O_RDWR | O_CLOEXEC);
     if (nowhere >= 0 && H5Fget_vfd_handle(file, H5P_DEFAULT, &handle) >= 0 && handle)
         dup2(nowhere, *(int *)handle);
     if (nowhere >= 0)

@@ -5,11 +5,8 @@
 
 #include <cmocka.h>
 
-#include "../record/pattern.h"
-#include "base/alloc.h"
-#include "record/schema.h"
+#include "../record/read_back.h"
 
-#include <hdf5.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -41,57 +38,6 @@ static int remove_folder(void **state)
     if (open_handles)
         print_error("%zd HDF5 handles left open\n", open_handles);
     return rmdir(f->folder) == 0 && open_handles == 0 ? 0 : -1;
-}
-
-static hid_t row_type(cop_table table)
-{
-    const cop_schema *schema = cop_schema_of(table);
-    const hid_t types[] = {
-        [COP_COLUMN_i64] = H5T_NATIVE_INT64,  [COP_COLUMN_u64] = H5T_NATIVE_UINT64,
-        [COP_COLUMN_i32] = H5T_NATIVE_INT32,  [COP_COLUMN_u32] = H5T_NATIVE_UINT32,
-        [COP_COLUMN_f64] = H5T_NATIVE_DOUBLE, [COP_COLUMN_u8] = H5T_NATIVE_UINT8,
-    };
-    hid_t type = H5Tcreate(H5T_COMPOUND, pattern_bytes(table));
-    for (uint32_t i = 0; i < schema->column_count; i++)
-        H5Tinsert(type, schema->columns[i].name, schema->columns[i].offset,
-                  types[schema->columns[i].type]);
-    return type;
-}
-
-/* Reads a table whole and compares it with the pattern; padding must be zero. Returns its rows. */
-static uint64_t check_table(hid_t file, cop_table table)
-{
-    hid_t dataset = H5Dopen2(file, cop_table_name(table), H5P_DEFAULT), type = row_type(table);
-    assert_true(dataset >= 0);
-    hid_t space = H5Dget_space(dataset);
-    hsize_t rows = 0;
-    assert_int_equal(H5Sget_simple_extent_dims(space, &rows, NULL), 1);
-    size_t size = pattern_bytes(table);
-    char *data = cop_malloc(rows * size);
-    assert_true(H5Dread(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0);
-    cop_gap gaps[64];
-    uint32_t gap_count = cop_schema_gaps(cop_schema_of(table), gaps);
-    for (uint64_t i = 0; i < rows; i++) {
-        pattern_row want;
-        pattern_fill(&want, table, i);
-        for (uint32_t g = 0; g < gap_count; g++)
-            memset((char *)&want + gaps[g].offset, 0, gaps[g].bytes);
-        assert_memory_equal(data + i * size, &want, size);
-    }
-    free(data);
-    H5Tclose(type);
-    H5Sclose(space);
-    H5Dclose(dataset);
-    return rows;
-}
-
-static void check_tables(const char *path, uint64_t rows[COP_TABLES])
-{
-    hid_t file = H5Fopen(path, H5F_ACC_RDONLY, H5P_DEFAULT);
-    assert_true(file >= 0);
-    for (int t = 0; t < COP_TABLES; t++)
-        rows[t] = check_table(file, (cop_table)t);
-    H5Fclose(file);
 }
 
 static int64_t int_attribute(const char *path, const char *object, const char *name)
@@ -152,7 +98,7 @@ static void test_every_table_round_trips(void **state)
         bool completed = c % 2;
         assert_int_equal(cop_record_close(record, completed, &err), COP_OK);
         uint64_t rows[COP_TABLES];
-        check_tables(f->path, rows);
+        read_back_all(f->path, rows);
         for (int t = 0; t < COP_TABLES; t++)
             assert_int_equal(rows[t], counts[c] + 2 * (uint64_t)t);
         assert_int_equal(int_attribute(f->path, "/", "late"), 9);
@@ -180,7 +126,7 @@ static void test_one_large_append_equals_many_small(void **state)
     assert_int_equal(cop_record_close(record, true, &err), COP_OK);
     free(rows);
     uint64_t counts[COP_TABLES];
-    check_tables(f->path, counts);
+    read_back_all(f->path, counts);
     assert_int_equal(counts[COP_TABLE_workers], ROWS);
 }
 
@@ -253,7 +199,7 @@ static void test_failed_repack_keeps_the_rows(void **state)
     assert_one_line(&err, "stays uncompressed");
     assert_int_equal(rmdir(temporary), 0);
     uint64_t rows[COP_TABLES];
-    check_tables(f->path, rows);
+    read_back_all(f->path, rows);
     assert_int_equal(rows[0], 1000);
     assert_int_equal(int_attribute(f->path, "/", "completed"), 0);
 }
@@ -267,7 +213,7 @@ static void test_abandon_leaves_what_salvage_reads(void **state)
     assert_int_equal(cop_record_abandon(record, &err), COP_OK);
     uint64_t told[COP_TABLES], rows[COP_TABLES];
     assert_int_equal(cop_record_salvage(f->path, f->plain, told, &err), COP_OK);
-    check_tables(f->plain, rows);
+    read_back_all(f->plain, rows);
     assert_memory_equal(told, rows, sizeof rows);
     assert_int_equal(rows[COP_TABLE_workers], 777 + COP_TABLE_workers);
     assert_int_equal(int_attribute(f->plain, "/", "completed"), 0);
@@ -284,7 +230,7 @@ static void test_salvage_of_a_completed_record(void **state)
     assert_int_equal(cop_record_close(record, true, &err), COP_OK);
     uint64_t told[COP_TABLES], rows[COP_TABLES];
     assert_int_equal(cop_record_salvage(f->path, f->plain, told, &err), COP_OK);
-    check_tables(f->plain, rows);
+    read_back_all(f->plain, rows);
     assert_memory_equal(told, rows, sizeof rows);
     assert_int_equal(int_attribute(f->plain, "/", "completed"), 1);
     /* and of a salvaged one */
@@ -347,7 +293,7 @@ static void test_salvage_stops_at_an_unreadable_chunk(void **state)
     fclose(raw);
     uint64_t told[COP_TABLES], rows[COP_TABLES];
     assert_int_equal(cop_record_salvage(f->path, f->plain, told, &err), COP_OK);
-    check_tables(f->plain, rows);
+    read_back_all(f->plain, rows);
     assert_int_equal(rows[COP_TABLE_requests], first);
     assert_int_equal(told[COP_TABLE_requests], first);
     assert_int_equal(int_attribute(f->plain, "requests", "unreadable_rows"), 9000 - first);
