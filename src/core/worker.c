@@ -121,9 +121,10 @@ void cop_worker_step(cop_worker *w, const cop_worker_event *event, cop_worker_ac
     case COP_WORKER_KINDS:
         break;
     }
+    if (w->step_count > 0)
+        return; /* requests are admitted between engine steps, with the freshest cache */
     cop_worker_admit(w, event->now_ns, out);
-    if (w->step_count == 0)
-        cop_worker_build_step(w, out);
+    cop_worker_build_step(w, out);
 }
 
 cop_worker_gauges cop_worker_read(const cop_worker *w)
@@ -149,6 +150,8 @@ bool cop_worker_idle(const cop_worker *w)
 int64_t cop_worker_deadline_ns(const cop_worker *w)
 {
     int64_t deadline = INT64_MAX;
+    if (w->step_count > 0)
+        return deadline; /* its end will look at the deadlines */
     for (const cop_job *job = w->waiting; job; job = job->next)
         if (job->awaits_transfer && job->deadline_ns < deadline)
             deadline = job->deadline_ns;

@@ -8,7 +8,7 @@
  *
  * Continuous batching with chunked prefill: each step takes every decoding sequence (one token
  * each), then prefill chunks first come first served, up to chunk_tokens prompt tokens; at most
- * max_batch sequences run.
+ * max_batch sequences run. Requests are admitted between steps.
  * Blocks for prompt and output are reserved on admission, so a running request never stalls. Full
  * blocks enter the tree as soon as they are computed. At least one prompt token is always computed.
  */
@@ -91,7 +91,7 @@ typedef struct {
 } cop_step_sequence;
 
 typedef enum {
-    COP_ACT_COPY,     /* copy the first `tokens` tokens of block src to dst, before the next step */
+    COP_ACT_COPY,     /* copy the first `tokens` tokens of block src to dst; no step is in flight */
     COP_ACT_OFFER,    /* source: send an offer to worker `peer` */
     COP_ACT_ACCEPT,   /* destination: send accept {from, count} to `peer` */
     COP_ACT_SEND,     /* source: post these blocks to the transport */
