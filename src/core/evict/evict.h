@@ -2,9 +2,9 @@
  *
  * The key is computed when a block becomes an unpinned leaf, and again when an unpinned leaf is
  * touched. That suffices: nothing else changes what a key is made of, and a block above a leaf is
- * no leaf. Sequence numbers are unique and count
- * every touch and insertion of the tree; a path is touched deepest first, so that of two blocks
- * used together the deeper has the lower number and goes first. */
+ * no leaf. Sequence numbers are unique and count every touch and insertion of the tree; a path is
+ * touched deepest first, so that of two blocks used together the deeper has the lower number and
+ * goes first. */
 #ifndef COP_CORE_EVICT_EVICT_H
 #define COP_CORE_EVICT_EVICT_H
 
