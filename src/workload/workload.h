@@ -6,7 +6,10 @@
  *     }
  *
  * A request and its tokens belong to the workload and last until cop_workload_finished. In a closed
- * loop the next turn becomes due only then. The same options give the same requests, always.
+ * loop the next turn becomes due only then; in an open loop every time is fixed in advance, so a
+ * turn can be due before the answer to the one before it is done. The same options give the same
+ * requests, always: in a closed loop their order and times depend on the server, a session's
+ * content never does. Used by one thread.
  *
  * Formats: mooncake (one JSON object a line: timestamp in ms, input_length, output_length,
  * hash_ids of 512-token blocks; kvcache-ai/Mooncake, FAST'25); generator (shared system prompts and
@@ -71,19 +74,22 @@ typedef struct {
     uint64_t *ids;
     size_t row_count, id_count, rows_capacity, ids_capacity;
     uint64_t skipped;
-    size_t bytes; /* of the file */
+    size_t bytes; /* of the lines read: the whole file, without a limit */
 } cop_mooncake;
 
 /* Reads and checks a whole trace: every field present once, right type, non-negative, timestamps in
- * order, id_count == ceil(input_length / 512), input_length >= 1. COP_ERR_CORRUPT with
- * "file:line: what". limit 0: all lines. */
+ * order, id_count == ceil(input_length / 512), input_length from 1 to 2^27. Fields in any order;
+ * lines end with LF or CRLF, the last one needs neither; blank lines only at the end.
+ * COP_ERR_CORRUPT with "file:line: what"; a path that can't be read or holds no request is
+ * COP_ERR_INVALID. limit: requests to take, the lines after them are not looked at; 0: all.
+ * skip_bad_lines: malformed lines are counted in `skipped`, a trace of nothing else is an error. */
 cop_status cop_mooncake_read(cop_mooncake *out, const char *path, uint64_t limit,
                              bool skip_bad_lines, cop_error *err);
 void cop_mooncake_fini(cop_mooncake *trace);
 
 /* The tokens of a request: token i is a mix of (id of its block, i modulo 512) in [0, vocab); with
- * scale s each block gives 512 / s tokens. tokens: u32[*count], count = max(1, input_length / s).
- */
+ * scale s, a divisor of 512, each block gives 512 / s tokens.
+ * tokens: u32[*count], count = max(1, input_length / s). */
 void cop_mooncake_tokens(const cop_mooncake *trace, const cop_mooncake_row *row, uint32_t scale,
                          uint32_t vocab, uint32_t *tokens, uint32_t *count);
 

@@ -11,7 +11,7 @@
 
 #include <math.h>
 
-enum { GAPS = 400000 };
+enum { GAPS = 100000 };
 
 static const uint64_t seed = 77;
 

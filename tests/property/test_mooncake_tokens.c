@@ -89,11 +89,29 @@ static void test_a_block_is_the_same_anywhere(void **state)
     assert_memory_equal(a, b + 512, 100 * sizeof *a);
 }
 
+static void test_tokens_are_spread_over_the_vocabulary(void **state)
+{
+    enum { VALUES = 16, DRAWN = 512 * VALUES };
+    uint64_t ids[VALUES];
+    static uint32_t tokens[DRAWN];
+    uint32_t count, seen[VALUES] = {0};
+    for (uint64_t i = 0; i < VALUES; i++)
+        ids[i] = i;
+    cop_mooncake_row row = {.input_length = DRAWN, .id_count = VALUES};
+    cop_mooncake trace = {.rows = &row, .ids = ids, .row_count = 1, .id_count = VALUES};
+    cop_mooncake_tokens(&trace, &row, 1, VALUES, tokens, &count);
+    for (uint32_t i = 0; i < count; i++)
+        seen[tokens[i]]++;
+    for (int i = 0; i < VALUES; i++) /* five standard deviations, sqrt(512 * 15 / 16) */
+        assert_in_range(seen[i], 512 - 5 * 22, 512 + 5 * 22);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_tokens_are_shared_as_ids_are),
         cmocka_unit_test(test_a_block_is_the_same_anywhere),
+        cmocka_unit_test(test_tokens_are_spread_over_the_vocabulary),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
