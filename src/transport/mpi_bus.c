@@ -298,6 +298,11 @@ static void drain(cop_bus *bus)
     }
 }
 
+void cop_bus_keep(cop_bus *bus, void *memory)
+{
+    push(&bus->kept, (cop_parcel){.bytes = memory});
+}
+
 void cop_bus_close(cop_bus *bus)
 {
     if (!bus)
@@ -309,6 +314,7 @@ void cop_bus_close(cop_bus *bus)
     free_parcels(&bus->outgoing, 0);
     free_parcels(&bus->local, bus->local_head);
     free_parcels(&bus->spare, 0);
+    free_parcels(&bus->kept, 0);
     free(bus->inbox.bytes);
     free(bus->requests);
     free(bus);

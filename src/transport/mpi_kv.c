@@ -49,7 +49,7 @@ typedef struct {
 } transfer;
 
 struct cop_kv {
-    const cop_bus *bus; /* borrowed */
+    cop_bus *bus; /* borrowed */
     MPI_Comm blocks;
     size_t block_bytes;
     uint64_t tags;
@@ -193,12 +193,6 @@ static int test_heads(cop_kv *kv)
     return ended;
 }
 
-static void free_transfer(transfer *t)
-{
-    free(t->blocks);
-    free(t);
-}
-
 static void report(cop_kv *kv, const transfer *t)
 {
     COP_CHECK(t->end.transfer == t->id);
@@ -223,7 +217,8 @@ static void retire(cop_kv *kv)
             continue;
         }
         report(kv, t);
-        free_transfer(t);
+        free(t->blocks);
+        free(t);
     }
     kv->active_count = kept;
 }
@@ -261,9 +256,8 @@ static bool kv_idle(const cop_kv *kv)
 /* ---- close ------------------------------------------------------------------------------ */
 
 /* A receive without a partner is cancelled. A message that has met its partner, or a send, can't
- * be: it gets a moment to end, as the memory goes back to the caller. One that does not is let go,
- * and its transfer stays allocated, as MPI may still look at it. */
-static void cancel(transfer *t, int64_t until_ns)
+ * be: it gets a moment to end, as the memory goes back to the caller, and is then let go. */
+static void cancel(cop_kv *kv, transfer *t, int64_t until_ns)
 {
     bool left = false;
     for (; t->finished < t->posted; t->finished++) {
@@ -278,8 +272,11 @@ static void cancel(transfer *t, int64_t until_ns)
             COP_MPI_MUST(MPI_Request_free(request));
         left |= !done;
     }
-    if (!left)
-        free_transfer(t);
+    free(t->blocks);
+    if (left)
+        cop_bus_keep(kv->bus, t); /* its trailer may still be MPI's */
+    else
+        free(t);
 }
 
 static void kv_close(cop_kv *kv)
@@ -288,7 +285,7 @@ static void kv_close(cop_kv *kv)
         return;
     int64_t until = cop_clock_ns() + CLOSE_NS;
     for (size_t i = 0; i < kv->active_count; i++)
-        cancel(kv->active[i], until);
+        cancel(kv, kv->active[i], until);
     COP_MPI_MUST(MPI_Comm_free(&kv->blocks));
     free(kv->active);
     free(kv->heads);

@@ -63,10 +63,14 @@ struct cop_bus {
 
     cop_parcels spare; /* empty, to be used again */
     cop_parcel inbox;  /* what the last poll delivered */
+    cop_parcels kept;  /* memory that MPI may still look at: freed after MPI_Finalize */
     char version[MPI_MAX_LIBRARY_VERSION_STRING];
 };
 
 /* Waits without taking a core from those who compute: tests, then yields, then short sleeps. */
 void cop_mpi_wait(MPI_Request *request, MPI_Status *status);
+
+/* Takes over malloc'd memory of a request that was let go. */
+void cop_bus_keep(cop_bus *bus, void *memory);
 
 #endif
