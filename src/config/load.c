@@ -6,6 +6,7 @@
 #include "config/table.h"
 #include "config/yaml.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@
 #include <unistd.h>
 
 /* Bounds on what a few lines of hostile or mistaken text can make us read. */
-enum { MAX_BYTES = 1 << 20, MAX_DEPTH = 16, MAX_FILES = 256 };
+enum { MAX_BYTES = 1 << 16, MAX_DEPTH = 16, MAX_FILES = 256 };
 
 enum { FROM_FILE = 1, FROM_COMMAND_LINE = 2 }; /* cop_config.origin */
 
@@ -54,6 +55,12 @@ static cop_status read_all(int fd, char *text, size_t *size)
     return COP_OK;
 }
 
+static cop_status fail_size(const source *file, size_t size, cop_error *err)
+{
+    return cop_fail(err, COP_ERR_INVALID, "%s: %zu bytes are too many for a configuration (%d)",
+                    file->name, size, MAX_BYTES);
+}
+
 /* The whole file; *text is then owned by the caller. Fills in the identity of `file`. Only regular
  * files: a pipe or a device could keep us for ever. */
 static cop_status read_file(source *file, char **text, size_t *size, cop_error *err)
@@ -68,8 +75,7 @@ static cop_status read_file(source *file, char **text, size_t *size, cop_error *
     else if (!S_ISREG(st.st_mode))
         status = cop_fail(err, COP_ERR_IO, "%s: not a regular file", file->name);
     else if (st.st_size > MAX_BYTES)
-        status = cop_fail(err, COP_ERR_INVALID, "%s: %lld bytes are too many for a configuration",
-                          file->name, (long long)st.st_size);
+        status = fail_size(file, (size_t)st.st_size, err);
     if (status == COP_OK) {
         file->device = st.st_dev;
         file->inode = st.st_ino;
@@ -250,9 +256,18 @@ static char *resolve(const source *file, const char *path)
     return joined;
 }
 
+/* One line: the path will stand in messages. */
+static bool is_path(const char *text)
+{
+    for (const char *c = text; *c; c++)
+        if (iscntrl((unsigned char)*c))
+            return false;
+    return *text;
+}
+
 static cop_status include_one(loader *l, const source *file, const cop_yaml_node *node)
 {
-    if (node->kind != COP_YAML_SCALAR || !*node->text) {
+    if (node->kind != COP_YAML_SCALAR || !is_path(node->text)) {
         fail_kind(l, "include", "the path of a file, or a list of them", node);
         return at_value(l, file, node);
     }
@@ -290,6 +305,8 @@ static cop_status load_includes(loader *l, const source *file, const cop_yaml_no
 
 static cop_status load_source(loader *l, source *file, const char *text, size_t size)
 {
+    if (size > MAX_BYTES)
+        return fail_size(file, size, l->err);
     cop_yaml_node *root;
     cop_status status = cop_yaml_parse(&root, file->name, text, size, l->err);
     if (status != COP_OK)

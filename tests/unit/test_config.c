@@ -83,8 +83,8 @@ static void test_values_reach_their_fields(void **state)
                        "    latency_us: 1.5e3\n"
                        "    bandwidth_mb_s: .5\n"
                        "device:\n" /* a section with nothing in it */
-                       "record:\n"
-                       "  path: 'it''s'\n"
+                       "record:\r\n"
+                       "  path: 'it''s'\r\n"
                        "workload: {path: \"\", limit: 9223372036854775807}\n");
     assert_int_equal(cfg.seed, 12);
     assert_false(cfg.cache_enabled);
@@ -209,7 +209,9 @@ static const error_case load_errors[] = {
      "a.yaml:1:16: device.kind: 'cdua' is not one of cpu, cuda; did you mean 'cuda'?"},
     {"loop: {idle: nap}", "a.yaml:1:14: loop.idle: 'nap' is not one of spin, yield, sleep"},
     /* syntax */
-    {"cache:\n\teviction: lru\n", "a.yaml:2:1: tab character may not be used as indentation"},
+    {"cache:\n\teviction: lru\n", "a.yaml:2:1: a tab: indent with spaces"},
+    {"seed: 1 \x01", "a.yaml:1:9: byte 0x01 is not a printable character"},
+    {"seed: 1\r", "a.yaml:1:8: byte 0x0d is not a printable character"},
     {"seed: [1\n", "a.yaml:2:1: flow sequence without a closing bracket"},
     {"seed: 'x", "a.yaml:1:8: single-quoted scalar without closing quote"},
     {"a: b: c", "a.yaml:1:5: invalid nested block mapping on the same line"},
@@ -228,6 +230,8 @@ static const error_case load_errors[] = {
                        "got a list"},
     {"seed: 1\ninclude: nowhere.yaml",
      "a.yaml:2:10: include: nowhere.yaml: No such file or directory"},
+    {"include: \"a\\nb\"", "a.yaml:1:10: include: expected the path of a file, or a list of them, "
+                           "got 'a b'"},
     {"include: /dev/null", "a.yaml:1:10: include: /dev/null: not a regular file"},
 };
 
@@ -592,7 +596,7 @@ static void test_unreadable_files_are_named(void **state)
     assert_int_equal(ftruncate(fileno(file), 2 << 20), 0);
     fclose(file);
     assert_load_fails("big.yaml", COP_ERR_INVALID,
-                      "big.yaml: 2097152 bytes are too many for a configuration");
+                      "big.yaml: 2097152 bytes are too many for a configuration (65536)");
 }
 
 /* ---- Shipped files ----------------------------------------------------------------------------
