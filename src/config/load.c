@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 /* Bounds on what a few lines of hostile or mistaken text can make us read. */
-enum { MAX_BYTES = 1 << 16, MAX_DEPTH = 16, MAX_FILES = 256 };
+enum { MAX_DEPTH = 16, MAX_FILES = 256 };
 
 enum { FROM_FILE = 1, FROM_COMMAND_LINE = 2 }; /* cop_config.origin */
 
@@ -55,12 +55,6 @@ static cop_status read_all(int fd, char *text, size_t *size)
     return COP_OK;
 }
 
-static cop_status fail_size(const source *file, size_t size, cop_error *err)
-{
-    return cop_fail(err, COP_ERR_INVALID, "%s: %zu bytes are too many for a configuration (%d)",
-                    file->name, size, MAX_BYTES);
-}
-
 /* The whole file; *text is then owned by the caller. Fills in the identity of `file`. Only regular
  * files: a pipe or a device could keep us for ever. */
 static cop_status read_file(source *file, char **text, size_t *size, cop_error *err)
@@ -74,8 +68,9 @@ static cop_status read_file(source *file, char **text, size_t *size, cop_error *
         status = cop_fail(err, COP_ERR_IO, "%s: %s", file->name, strerror(errno));
     else if (!S_ISREG(st.st_mode))
         status = cop_fail(err, COP_ERR_IO, "%s: not a regular file", file->name);
-    else if (st.st_size > MAX_BYTES)
-        status = fail_size(file, (size_t)st.st_size, err);
+    else if (st.st_size > COP_YAML_MAX_BYTES)
+        status = cop_fail(err, COP_ERR_INVALID, "%s: more than %d bytes", file->name,
+                          COP_YAML_MAX_BYTES);
     if (status == COP_OK) {
         file->device = st.st_dev;
         file->inode = st.st_ino;
@@ -305,8 +300,6 @@ static cop_status load_includes(loader *l, const source *file, const cop_yaml_no
 
 static cop_status load_source(loader *l, source *file, const char *text, size_t size)
 {
-    if (size > MAX_BYTES)
-        return fail_size(file, size, l->err);
     cop_yaml_node *root;
     cop_status status = cop_yaml_parse(&root, file->name, text, size, l->err);
     if (status != COP_OK)
@@ -356,8 +349,8 @@ cop_status cop_config_load_text(cop_config *cfg, const char *name, const char *t
 cop_status cop_config_load(cop_config *cfg, const char *path, cop_error *err)
 {
     source file = {.name = path};
-    char *text;
-    size_t size;
+    char *text = NULL;
+    size_t size = 0;
     cop_status status = read_file(&file, &text, &size, err);
     if (status != COP_OK)
         return status;

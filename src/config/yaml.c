@@ -67,7 +67,7 @@ static cop_status fail_syntax(reader *r)
     return fail_at(r, e->line, e->column, what);
 }
 
-/* ---- UTF-8 --------------------------------------------------------------------------------- */
+/* ---- Bytes --------------------------------------------------------------------------------- */
 
 /* Bytes of the well-formed sequence at `s`, 0 if there is none (RFC 3629: shortest forms only, no
  * surrogates, nothing above U+10FFFF). */
@@ -110,6 +110,20 @@ static size_t find_control(const char *text, size_t size)
             return i;
     }
     return size;
+}
+
+static cop_status check_size(reader *r, const char *text, size_t size)
+{
+    if (size > COP_YAML_MAX_BYTES)
+        return cop_fail(r->err, COP_ERR_INVALID, "%s: more than %d bytes", r->name,
+                        COP_YAML_MAX_BYTES);
+    int lines = 0;
+    for (size_t i = 0; i < size; i++)
+        lines += text[i] == '\n';
+    if (lines > COP_YAML_MAX_LINES)
+        return cop_fail(r->err, COP_ERR_INVALID, "%s: more than %d lines", r->name,
+                        COP_YAML_MAX_LINES);
+    return COP_OK;
 }
 
 static cop_status check_bytes(reader *r, const char *text, size_t size)
@@ -324,7 +338,9 @@ cop_status cop_yaml_parse(cop_yaml_node **out, const char *name, const char *tex
                           cop_error *err)
 {
     reader r = {.name = name, .err = err};
-    cop_status status = check_bytes(&r, text, size);
+    cop_status status = check_size(&r, text, size);
+    if (status == COP_OK)
+        status = check_bytes(&r, text, size);
     if (status != COP_OK)
         return status;
     struct fy_diag_cfg diag;
