@@ -6,6 +6,7 @@
 #include "config/table.h"
 #include "config/yaml.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -14,7 +15,7 @@
 #include <unistd.h>
 
 /* Bounds on what a few lines of hostile or mistaken text can make us read. */
-enum { MAX_BYTES = 1 << 20, MAX_DEPTH = 16, MAX_FILES = 256 };
+enum { MAX_DEPTH = 16, MAX_FILES = 256 };
 
 enum { FROM_FILE = 1, FROM_COMMAND_LINE = 2 }; /* cop_config.origin */
 
@@ -67,9 +68,9 @@ static cop_status read_file(source *file, char **text, size_t *size, cop_error *
         status = cop_fail(err, COP_ERR_IO, "%s: %s", file->name, strerror(errno));
     else if (!S_ISREG(st.st_mode))
         status = cop_fail(err, COP_ERR_IO, "%s: not a regular file", file->name);
-    else if (st.st_size > MAX_BYTES)
-        status = cop_fail(err, COP_ERR_INVALID, "%s: %lld bytes are too many for a configuration",
-                          file->name, (long long)st.st_size);
+    else if (st.st_size > COP_YAML_MAX_BYTES)
+        status = cop_fail(err, COP_ERR_INVALID, "%s: more than %d bytes", file->name,
+                          COP_YAML_MAX_BYTES);
     if (status == COP_OK) {
         file->device = st.st_dev;
         file->inode = st.st_ino;
@@ -250,9 +251,18 @@ static char *resolve(const source *file, const char *path)
     return joined;
 }
 
+/* One line: the path will stand in messages. */
+static bool is_path(const char *text)
+{
+    for (const char *c = text; *c; c++)
+        if (iscntrl((unsigned char)*c))
+            return false;
+    return *text;
+}
+
 static cop_status include_one(loader *l, const source *file, const cop_yaml_node *node)
 {
-    if (node->kind != COP_YAML_SCALAR || !*node->text) {
+    if (node->kind != COP_YAML_SCALAR || !is_path(node->text)) {
         fail_kind(l, "include", "the path of a file, or a list of them", node);
         return at_value(l, file, node);
     }
@@ -339,8 +349,8 @@ cop_status cop_config_load_text(cop_config *cfg, const char *name, const char *t
 cop_status cop_config_load(cop_config *cfg, const char *path, cop_error *err)
 {
     source file = {.name = path};
-    char *text;
-    size_t size;
+    char *text = NULL;
+    size_t size = 0;
     cop_status status = read_file(&file, &text, &size, err);
     if (status != COP_OK)
         return status;

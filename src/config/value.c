@@ -9,8 +9,12 @@
 #include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
+
+/* Of one value. Together, and with every byte escaped, the texts must still fit in a file. */
+enum { MAX_TEXT = 1000 };
 
 const char *cop_value_shown(char shown[COP_SHOWN_TEXT], const char *text)
 {
@@ -125,6 +129,9 @@ static cop_status assign_text(char **field, const cop_key *key, const char *text
         return cop_fail(err, COP_ERR_INVALID, "%s: expected text, got %s; write \"%s\" for %s",
                         key->path, *text ? text : "nothing", text,
                         *text ? "this word" : "an empty one");
+    if (strlen(text) > MAX_TEXT)
+        return cop_fail(err, COP_ERR_INVALID, "%s: %zu bytes of text are too many; at most %d",
+                        key->path, strlen(text), MAX_TEXT);
     free(*field);
     *field = cop_strdup(text);
     return COP_OK;
@@ -183,16 +190,18 @@ cop_status cop_value_assign(cop_config *cfg, const cop_key *key, const char *tex
 /* ---- Field to text ----------------------------------------------------------------------------
  */
 
-/* The shortest decimal that reads back as the same double. Returns its length. */
-static int format_float(char *text, size_t size, double value)
+/* The shortest decimal that reads back as the same double; whole numbers without an exponent. */
+static void format_float(char *text, size_t size, double value)
 {
-    int n = 0;
+    if (value == rint(value) && fabs(value) < 1e15) {
+        snprintf(text, size, "%.0f", value);
+        return;
+    }
     for (int digits = 1; digits <= 17; digits++) {
-        n = snprintf(text, size, "%.*g", digits, value);
+        snprintf(text, size, "%.*g", digits, value);
         if (strtod(text, NULL) == value)
             break;
     }
-    return n;
 }
 
 /* Whether YAML reads the text without quotes as this very text. Narrower than YAML's rule. */
@@ -279,9 +288,8 @@ void cop_value_range(const cop_key *key, char *text, size_t size)
     bool integer = key->type == COP_KEY_INT;
     if (integer || key->type == COP_KEY_FLOAT) {
         char min[32], max[32];
-        const char *format = integer ? "%.0f" : "%g";
-        snprintf(min, sizeof min, format, key->min);
-        snprintf(max, sizeof max, format, key->max);
+        format_float(min, sizeof min, key->min);
+        format_float(max, sizeof max, key->max);
         bool open = integer && key->max >= (double)INT64_MAX;
         snprintf(text, size, "%s %s%s%s%s", min, open ? "or more" : "to ", open ? "" : max,
                  *key->unit ? " " : "", key->unit);

@@ -1,6 +1,7 @@
 #include "config/yaml.h"
 
 #include "base/alloc.h"
+#include "base/buffer.h"
 
 #include <libfyaml.h>
 
@@ -66,7 +67,7 @@ static cop_status fail_syntax(reader *r)
     return fail_at(r, e->line, e->column, what);
 }
 
-/* ---- UTF-8 --------------------------------------------------------------------------------- */
+/* ---- Bytes --------------------------------------------------------------------------------- */
 
 /* Bytes of the well-formed sequence at `s`, 0 if there is none (RFC 3629: shortest forms only, no
  * surrogates, nothing above U+10FFFF). */
@@ -98,9 +99,37 @@ size_t cop_yaml_check_utf8(const char *text, size_t size)
     return at;
 }
 
+/* Offset of the first control character that is no line end, or `size`. Nobody needs them, tabs
+ * included (which YAML forbids where they would indent), and libfyaml 0.7 crashes on a tab before a
+ * nested key (pantoniou/libfyaml#57). */
+static size_t find_control(const char *text, size_t size)
+{
+    for (size_t i = 0; i < size; i++) {
+        bool line_end = text[i] == '\n' || (text[i] == '\r' && i + 1 < size && text[i + 1] == '\n');
+        if (iscntrl((unsigned char)text[i]) && !line_end)
+            return i;
+    }
+    return size;
+}
+
+static cop_status check_size(reader *r, const char *text, size_t size)
+{
+    if (size > COP_YAML_MAX_BYTES)
+        return cop_fail(r->err, COP_ERR_INVALID, "%s: more than %d bytes", r->name,
+                        COP_YAML_MAX_BYTES);
+    int lines = 0;
+    for (size_t i = 0; i < size; i++)
+        lines += text[i] == '\n';
+    if (lines > COP_YAML_MAX_LINES)
+        return cop_fail(r->err, COP_ERR_INVALID, "%s: more than %d lines", r->name,
+                        COP_YAML_MAX_LINES);
+    return COP_OK;
+}
+
 static cop_status check_bytes(reader *r, const char *text, size_t size)
 {
-    size_t bad = cop_yaml_check_utf8(text, size);
+    size_t control = find_control(text, size);
+    size_t bad = cop_yaml_check_utf8(text, control);
     if (bad == size)
         return COP_OK;
     int line = 1, column = 1;
@@ -108,8 +137,11 @@ static cop_status check_bytes(reader *r, const char *text, size_t size)
         column = text[i] == '\n' ? 1 : column + 1;
         line += text[i] == '\n';
     }
+    if (text[bad] == '\t')
+        return fail_at(r, line, column, "a tab: indent with spaces");
     char what[64];
-    snprintf(what, sizeof what, "byte 0x%02x is not UTF-8 text", (unsigned char)text[bad]);
+    snprintf(what, sizeof what, "byte 0x%02x is not %s", (unsigned char)text[bad],
+             bad == control ? "a printable character" : "UTF-8 text");
     return fail_at(r, line, column, what);
 }
 
@@ -130,18 +162,38 @@ static struct fy_event *next_event(reader *r, cop_status *status)
     return NULL;
 }
 
+/* Appends the text of a token, piece by piece: fy_token_get_text of libfyaml 0.7 leaks when the
+ * text has many pieces (pantoniou/libfyaml#233). */
+static bool collect_text(struct fy_token *token, cop_buffer *text)
+{
+    struct fy_token_iter *iterator = fy_token_iter_create(token);
+    if (!iterator)
+        return false;
+    int failed = 0;
+    const struct fy_iter_chunk *chunk = NULL;
+    while ((chunk = fy_token_iter_chunk_next(iterator, chunk, &failed)))
+        cop_buffer_put(text, chunk->str, chunk->len);
+    fy_token_iter_finish(iterator);
+    fy_token_iter_destroy(iterator);
+    return !failed;
+}
+
 static cop_status read_scalar(reader *r, struct fy_event *event, char **text, bool *quoted)
 {
     struct fy_token *token = event->scalar.value;
-    size_t size = 0;
-    const char *start = fy_token_get_text(token, &size);
-    if (!start)
-        size = 0;
-    if (cop_yaml_check_utf8(start, size) != size)
-        return fail_event(r, event, "an escape gives a character that no text can hold");
-    *text = cop_strndup(start ? start : "", size);
-    *quoted = fy_token_scalar_style(token) != FYSS_PLAIN;
-    return COP_OK;
+    cop_buffer buffer = {0};
+    cop_status status = COP_OK;
+    if (token && !collect_text(token, &buffer))
+        status = fail_event(r, event, "the text cannot be read");
+    else if (cop_yaml_check_utf8((const char *)buffer.data, buffer.size) != buffer.size)
+        status = fail_event(r, event, "an escape gives a character that no text can hold");
+    if (status == COP_OK) {
+        cop_buffer_put(&buffer, "", 1);
+        *text = cop_strdup((const char *)buffer.data);
+        *quoted = fy_token_scalar_style(token) != FYSS_PLAIN;
+    }
+    cop_buffer_fini(&buffer);
+    return status;
 }
 
 static cop_status refuse_ornaments(reader *r, struct fy_event *event)
@@ -286,7 +338,9 @@ cop_status cop_yaml_parse(cop_yaml_node **out, const char *name, const char *tex
                           cop_error *err)
 {
     reader r = {.name = name, .err = err};
-    cop_status status = check_bytes(&r, text, size);
+    cop_status status = check_size(&r, text, size);
+    if (status == COP_OK)
+        status = check_bytes(&r, text, size);
     if (status != COP_OK)
         return status;
     struct fy_diag_cfg diag;

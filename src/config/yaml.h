@@ -26,6 +26,10 @@ struct cop_yaml_node {
     cop_yaml_node *child, *next; /* owned; in the order of the text */
 };
 
+/* What a text may have, so that none keeps the parser busy: its time grows with the square of the
+ * lines of a value. */
+enum { COP_YAML_MAX_BYTES = 1 << 16, COP_YAML_MAX_LINES = 4096 };
+
 /* Parses one document. An empty one gives an empty scalar. `name` stands for the text in messages,
  * which read "name:line:column: what". */
 cop_status cop_yaml_parse(cop_yaml_node **out, const char *name, const char *text, size_t size,

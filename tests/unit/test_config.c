@@ -83,8 +83,8 @@ static void test_values_reach_their_fields(void **state)
                        "    latency_us: 1.5e3\n"
                        "    bandwidth_mb_s: .5\n"
                        "device:\n" /* a section with nothing in it */
-                       "record:\n"
-                       "  path: 'it''s'\n"
+                       "record:\r\n"
+                       "  path: 'it''s'\r\n"
                        "workload: {path: \"\", limit: 9223372036854775807}\n");
     assert_int_equal(cfg.seed, 12);
     assert_false(cfg.cache_enabled);
@@ -203,13 +203,15 @@ static const error_case load_errors[] = {
     {"seed: 9223372036854775808",
      "a.yaml:1:7: seed: 9223372036854775808 is out of range: 0 or more"},
     {"migration: {timeout_ms: 0.5}",
-     "a.yaml:1:25: migration.timeout_ms: 0.5 is out of range: 1 to 1e+07 ms"},
+     "a.yaml:1:25: migration.timeout_ms: 0.5 is out of range: 1 to 10000000 ms"},
     {"sampling: {top_p: 1e999}", "a.yaml:1:19: sampling.top_p: 1e999 is out of range: 0.01 to 1"},
     {"device: {kind: cdua}",
      "a.yaml:1:16: device.kind: 'cdua' is not one of cpu, cuda; did you mean 'cuda'?"},
     {"loop: {idle: nap}", "a.yaml:1:14: loop.idle: 'nap' is not one of spin, yield, sleep"},
     /* syntax */
-    {"cache:\n\teviction: lru\n", "a.yaml:2:1: tab character may not be used as indentation"},
+    {"cache:\n\teviction: lru\n", "a.yaml:2:1: a tab: indent with spaces"},
+    {"seed: 1 \x01", "a.yaml:1:9: byte 0x01 is not a printable character"},
+    {"seed: 1\r", "a.yaml:1:8: byte 0x0d is not a printable character"},
     {"seed: [1\n", "a.yaml:2:1: flow sequence without a closing bracket"},
     {"seed: 'x", "a.yaml:1:8: single-quoted scalar without closing quote"},
     {"a: b: c", "a.yaml:1:5: invalid nested block mapping on the same line"},
@@ -228,6 +230,8 @@ static const error_case load_errors[] = {
                        "got a list"},
     {"seed: 1\ninclude: nowhere.yaml",
      "a.yaml:2:10: include: nowhere.yaml: No such file or directory"},
+    {"include: \"a\\nb\"", "a.yaml:1:10: include: expected the path of a file, or a list of them, "
+                           "got 'a b'"},
     {"include: /dev/null", "a.yaml:1:10: include: /dev/null: not a regular file"},
 };
 
@@ -282,6 +286,22 @@ static void test_deep_and_long_text_is_refused(void **state)
     assert_int_equal(cop_config_load_text(&cfg, "a.yaml", text, strlen(text), &err),
                      COP_ERR_INVALID);
     assert_null(strchr(err.text, '\n'));
+
+    static char big[(1 << 16) + 1];
+    memset(big, '\n', sizeof big);
+    assert_int_equal(cop_config_load_text(&cfg, "a.yaml", big, 4097, &err), COP_ERR_INVALID);
+    assert_string_equal(err.text, "a.yaml: more than 4096 lines");
+    assert_int_equal(cop_config_load_text(&cfg, "a.yaml", big, sizeof big, &err), COP_ERR_INVALID);
+    assert_string_equal(err.text, "a.yaml: more than 65536 bytes");
+    assert_int_equal(cop_config_load_text(&cfg, "a.yaml", big, 4096, &err), COP_OK);
+    memset(big, 'x', 1013);
+    memcpy(big, "record.path=", 12);
+    big[1013] = '\0';
+    assert_int_equal(cop_config_set(&cfg, big, "--set", &err), COP_ERR_INVALID);
+    assert_string_equal(err.text,
+                        "--set: record.path: 1001 bytes of text are too many; at most 1000");
+    big[1012] = '\0';
+    assert_int_equal(cop_config_set(&cfg, big, "--set", &err), COP_OK);
     cop_config_fini(&cfg);
 }
 
@@ -468,9 +488,9 @@ static void test_help_lists_the_keys_of_a_prefix(void **state)
     fclose(out);
     assert_string_equal(text, "transport.kv                   mpi  mpi|nccl\n"
                               "    what moves KV blocks\n"
-                              "transport.link.latency_us      0    0 to 1e+07 us\n"
+                              "transport.link.latency_us      0    0 to 10000000 us\n"
                               "    link model: added to every transfer\n"
-                              "transport.link.bandwidth_mb_s  0    0 to 1e+07 MB/s\n"
+                              "transport.link.bandwidth_mb_s  0    0 to 10000000 MB/s\n"
                               "    link model: each sender's outgoing bandwidth; 0: as fast as MPI "
                               "goes\n");
     free(text);
@@ -591,8 +611,7 @@ static void test_unreadable_files_are_named(void **state)
     assert_non_null(file);
     assert_int_equal(ftruncate(fileno(file), 2 << 20), 0);
     fclose(file);
-    assert_load_fails("big.yaml", COP_ERR_INVALID,
-                      "big.yaml: 2097152 bytes are too many for a configuration");
+    assert_load_fails("big.yaml", COP_ERR_INVALID, "big.yaml: more than 65536 bytes");
 }
 
 /* ---- Shipped files ----------------------------------------------------------------------------

@@ -1,0 +1,17 @@
+# Every tests/fuzz/fuzz_NAME.c is a fuzzer with its corpus in corpus/NAME/ (see fuzz.h). Here each
+# runs a number of seeded mutants; a longer hunt is fuzz_NAME CORPUS 10000000 SEED, by hand.
+set(COPPICE_FUZZ_ITERATIONS 20000 CACHE STRING "Mutants that each fuzzer tries in the tests")
+
+file(GLOB fuzzers CONFIGURE_DEPENDS ${CMAKE_CURRENT_LIST_DIR}/fuzz_*.c)
+foreach(fuzzer ${fuzzers})
+    get_filename_component(program ${fuzzer} NAME_WE)
+    string(REPLACE "fuzz_" "" name ${program})
+    add_executable(${program} ${fuzzer} ${CMAKE_CURRENT_LIST_DIR}/main.c)
+    target_link_libraries(${program} PRIVATE coppice_drive)
+    set_target_properties(${program} PROPERTIES
+                          RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+    add_test(NAME fuzz.${name}
+             COMMAND ${program} ${CMAKE_CURRENT_LIST_DIR}/corpus/${name} ${COPPICE_FUZZ_ITERATIONS}
+             WORKING_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+    set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz TIMEOUT 300)
+endforeach()
