@@ -210,8 +210,9 @@ static cop_status run(bench *b, cop_error *err)
 
 static cop_status with_plain_file(bench *b, cop_error *err)
 {
-    b->plain_path = cop_malloc(strlen(b->path) + sizeof ".plain");
-    sprintf(b->plain_path, "%s.plain", b->path);
+    size_t size = strlen(b->path) + sizeof ".plain";
+    b->plain_path = cop_malloc(size);
+    snprintf(b->plain_path, size, "%s.plain", b->path);
     b->plain = open(b->plain_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     cop_status status = COP_OK;
     if (b->plain < 0)

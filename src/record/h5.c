@@ -88,7 +88,7 @@ static cop_status fail(cop_error *err, const char *name, hid_t object, const cha
     return cop_fail(err, status_of(&t), "%s: cannot %s%s%s: %s%s%s (%s)", name ? name : file, verb,
                     member[0] && !root ? " " : "", root ? "" : member,
                     t.words[0] ? t.words : "unknown failure", t.system_error ? ": " : "",
-                    locked           ? "another program has it open for writing"
+                    locked           ? "another program has it open"
                     : t.system_error ? strerror(t.system_error)
                                      : "",
                     cop_record_library());

@@ -39,8 +39,9 @@ cop_status cop_publish_check(const char *path, cop_error *err)
 
 char *cop_publish_temporary(const char *path)
 {
-    char *temporary = cop_malloc(strlen(path) + sizeof ".tmp");
-    sprintf(temporary, "%s.tmp", path);
+    size_t size = strlen(path) + sizeof ".tmp";
+    char *temporary = cop_malloc(size);
+    snprintf(temporary, size, "%s.tmp", path);
     return temporary;
 }
 

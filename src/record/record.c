@@ -4,8 +4,10 @@
 #include "base/check.h"
 #include "record/publish.h"
 
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Of a live table. A flush writes the last chunk of each changed table anew, so that this, times
  * the tables, bounds its time. */
@@ -81,17 +83,26 @@ static cop_status release(cop_record *record, bool keep, cop_error *err)
     return status;
 }
 
+/* A new file, not an emptied one: somebody may be reading, or writing, the old. */
+static cop_status create_file(cop_record *record, const char *path, cop_error *err)
+{
+    record->path = realpath(path, NULL); /* neither a link nor a chdir moves where close writes */
+    if (!record->path || unlink(record->path) < 0)
+        return cop_fail(err, COP_ERR_IO, "cannot replace the record '%s': %s", path,
+                        strerror(errno));
+    return cop_h5_create(&record->file, record->path, true, err);
+}
+
 cop_status cop_record_open(cop_record **out, const char *path, cop_error *err)
 {
     cop_status status = cop_publish_check(path, err);
     if (status != COP_OK)
         return status;
     cop_record *record = cop_calloc(1, sizeof *record);
-    record->path = cop_strdup(path);
     record->file = COP_H5_NONE;
     for (int i = 0; i < COP_TABLES; i++)
         record->tables[i].file = (cop_h5_table){COP_H5_NONE, COP_H5_NONE};
-    status = cop_h5_create(&record->file, path, true, err);
+    status = create_file(record, path, err);
     for (int i = 0; i < COP_TABLES && status == COP_OK; i++)
         status = open_table(record, (cop_table)i, err);
     if (status != COP_OK) {

@@ -54,7 +54,8 @@ typedef enum {
 
 typedef struct cop_record cop_record;
 
-/* Creates `path` (truncates). The folder must exist. */
+/* Creates `path`; a file that was there is replaced by a new one, so that whoever reads it keeps
+ * it. The folder must exist. */
 cop_status cop_record_open(cop_record **out, const char *path, cop_error *err);
 
 /* Root attributes. Values set after cop_record_start are kept in memory and written at close. */

@@ -55,7 +55,7 @@ static cop_status endless(const char *path, uint64_t seed, cop_error *err)
         if (status != COP_OK || cop_rng_below(&rng, 3))
             continue;
         status = cop_record_flush(record, err);
-        for (int t = 0; t < COP_TABLES; t++)
+        for (int t = 0; t < COP_TABLES && status == COP_OK; t++)
             printf("%" PRIu64 "%c", cop_record_rows(record, (cop_table)t),
                    t + 1 < COP_TABLES ? ' ' : '\n');
         fflush(stdout);
