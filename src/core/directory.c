@@ -8,6 +8,7 @@
 
 enum {
     FIRST_BITS = 8,
+    HUGE_PAGE = 2 << 20,
     AHEAD = 16 /* prefetch distance in blocks; more than the misses a core keeps in flight */
 };
 
@@ -20,6 +21,10 @@ static cop_directory_entry *new_table(size_t capacity)
     bool memory_for_the_directory = cop_alloc_large(&table, capacity * sizeof(cop_directory_entry),
                                                     "the directory", &err) == COP_OK;
     COP_CHECK(memory_for_the_directory);
+    /* The first touch of a page must be a write: a read would map the shared zero page, and the
+     * write after it fault again. */
+    for (size_t at = 0; at < capacity * sizeof(cop_directory_entry); at += HUGE_PAGE)
+        ((volatile char *)table)[at] = 0;
     return table;
 }
 
@@ -59,10 +64,10 @@ static cop_directory_entry *find(const cop_directory *dir, uint64_t hash)
 /* Room for `more` entries, so that a bulk operation never moves the table midway. */
 static void reserve(cop_directory *dir, size_t more)
 {
-    if ((dir->count + more) * 8 <= dir->capacity * 5)
+    if ((dir->count + more) * 4 <= dir->capacity * 3)
         return;
     cop_directory old = *dir;
-    while ((dir->count + more) * 8 > dir->capacity * 5) {
+    while ((dir->count + more) * 4 > dir->capacity * 3) {
         dir->capacity *= 2;
         dir->shift--;
     }
@@ -256,7 +261,7 @@ void cop_directory_check(const cop_directory *dir)
         }
         count++;
     }
-    COP_CHECK(count == dir->count && count * 8 <= dir->capacity * 5);
+    COP_CHECK(count == dir->count && count * 4 <= dir->capacity * 3);
     cop_holders_check(h, refs);
     free(refs);
 }

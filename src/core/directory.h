@@ -5,13 +5,13 @@
  *      matched blocks      worker 2: 3,  worker 5: 4,  others: 0       cache would hold five
  *
  * One open-addressing table of 16-byte entries, home = top bits of the mixed hash, linear probing,
- * at most 5/8 full. A prompt of 12,000 tokens touches 750 random cache lines, so everything works
+ * at most 3/4 full. A prompt of 12,000 tokens touches 750 random cache lines, so everything works
  * on whole arrays of hashes and prefetches ahead: what limits it is how many misses the core keeps
  * in flight, not their latency. As homes are in hash order, growing streams both tables.
  *
  * With `remember`, an entry stays when its last holder drops it: "was ever asked for or held" is
  * the infinite shared cache that ideal_match_tokens compares with, at no second table. Memory is
- * then 26 to 51 bytes per distinct block ever seen. Without, it is erased.
+ * then 21 to 43 bytes per distinct block ever seen. Without, it is erased.
  *
  * Owned by one thread. Hashes: chain hashes of base/hash.h; 0 is stored as 1. */
 #ifndef COP_CORE_DIRECTORY_H

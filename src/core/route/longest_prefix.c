@@ -9,7 +9,7 @@
 static void score(void *state, const cop_arrival *in, cop_candidate *candidates)
 {
     for (uint32_t w = 0; w < in->options->workers; w++) {
-        candidates[w].cost = -(double)candidates[w].match_tokens;
+        candidates[w].cost = 0 - (double)candidates[w].match_tokens;
         candidates[w].tie_cost = candidates[w].outstanding;
     }
 }
