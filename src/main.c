@@ -63,11 +63,16 @@ static cop_status run_on_ranks(cop_cli *cli, int argc, char **argv, cop_error *e
         cop_bus_close(bus);
         return COP_OK;
     }
-    complain(err);
+    if (!interrupted || cop_bus_rank(bus) == 0)
+        complain(err);
     fflush(NULL);
     err->text[0] = '\0';
-    if (interrupted)
-        _exit(cop_status_exit(COP_ERR_INTERRUPTED)); /* the others got the signal as well */
+    if (interrupted) { /* every rank is; mpirun kills all when one has gone, so rank 0, which had a
+                        */
+        if (cop_bus_rank(bus) != 0) /* record to close, goes first */
+            sleep(5);
+        _exit(cop_status_exit(COP_ERR_INTERRUPTED));
+    }
     cop_bus_abort(bus, cop_status_exit(status));
 }
 

@@ -103,7 +103,7 @@ void cop_worker_step(cop_worker *w, const cop_worker_event *event, cop_worker_ac
         cop_worker_plan_send(w, event, out);
         break;
     case COP_WORKER_PLAN_RECEIVE:
-        cop_worker_plan_receive(w, event);
+        cop_worker_plan_receive(w, event, out);
         break;
     case COP_WORKER_OFFER:
         cop_worker_offered(w, event, out);

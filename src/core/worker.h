@@ -67,9 +67,10 @@ typedef struct {
             uint64_t transfer;
             uint64_t tenant;
             const uint32_t *tokens; /* u32[blocks * block_tokens]: the whole path from the root */
-            uint32_t blocks;        /* 0: the source has nothing to give */
-            uint32_t outcome;       /* why not, when blocks is 0 */
-        } offer;
+            const uint64_t *checksums; /* u64[blocks], or NULL; handed back by RECEIVE */
+            uint32_t blocks;           /* 0: the source has nothing to give */
+            uint32_t outcome;          /* why not, when blocks is 0 */
+        } offer;                       /* may come before the plan: they have two senders */
         struct {
             uint64_t transfer;
             uint32_t from, count; /* blocks of the path; count 0: declined */

@@ -30,9 +30,12 @@ typedef struct cop_job {
 typedef struct {
     cop_plan plan;
     uint32_t node, from, count;
-    bool posted;
-    uint32_t *blocks; /* u32[count] */
-    uint32_t *tokens; /* u32[(from + count) * block_tokens] */
+    bool planned, offered, posted; /* destination: what has happened so far */
+    uint32_t offer_blocks, offer_outcome;
+    uint64_t offer_tenant;
+    uint32_t *tokens;    /* u32[offer_blocks * block_tokens] */
+    uint64_t *checksums; /* u64[offer_blocks], or NULL */
+    uint32_t *blocks;    /* u32[count] */
     int64_t offered_ns, posted_ns;
 } cop_leg;
 
@@ -72,7 +75,7 @@ bool cop_worker_reserve(cop_worker *w, uint32_t *blocks, uint32_t count, int64_t
 
 /* worker_transfer.c */
 void cop_worker_plan_send(cop_worker *w, const cop_worker_event *event, cop_worker_actions *out);
-void cop_worker_plan_receive(cop_worker *w, const cop_worker_event *event);
+void cop_worker_plan_receive(cop_worker *w, const cop_worker_event *event, cop_worker_actions *out);
 void cop_worker_offered(cop_worker *w, const cop_worker_event *event, cop_worker_actions *out);
 void cop_worker_accepted(cop_worker *w, const cop_worker_event *event, cop_worker_actions *out);
 void cop_worker_sent(cop_worker *w, const cop_worker_event *event);

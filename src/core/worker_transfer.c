@@ -14,27 +14,35 @@ cop_leg *cop_worker_find_leg(cop_legs *legs, uint64_t transfer)
     return NULL;
 }
 
-static cop_leg *add_leg(cop_legs *legs, const cop_plan *plan)
+/* The leg of a transfer; a new one if this is the first that is heard of it. */
+static cop_leg *have_leg(cop_legs *legs, uint64_t transfer)
 {
+    cop_leg *leg = cop_worker_find_leg(legs, transfer);
+    if (leg)
+        return leg;
     COP_GROW(legs->items, legs->capacity, legs->count + 1);
-    cop_leg *leg = &legs->items[legs->count++];
-    *leg = (cop_leg){.plan = *plan, .node = COP_NO_BLOCK};
+    leg = &legs->items[legs->count++];
+    *leg = (cop_leg){.plan.id = transfer, .node = COP_NO_BLOCK};
     return leg;
+}
+
+static void free_leg(cop_leg *leg)
+{
+    free(leg->blocks);
+    free(leg->tokens);
+    free(leg->checksums);
 }
 
 static void remove_leg(cop_legs *legs, cop_leg *leg)
 {
-    free(leg->blocks);
-    free(leg->tokens);
+    free_leg(leg);
     *leg = legs->items[--legs->count];
 }
 
 void cop_worker_free_legs(cop_legs *legs)
 {
-    for (size_t i = 0; i < legs->count; i++) {
-        free(legs->items[i].blocks);
-        free(legs->items[i].tokens);
-    }
+    for (size_t i = 0; i < legs->count; i++)
+        free_leg(&legs->items[i]);
     free(legs->items);
     *legs = (cop_legs){0};
 }
@@ -68,7 +76,9 @@ void cop_worker_plan_send(cop_worker *w, const cop_worker_event *event, cop_work
     uint32_t *path = COP_ARENA_ARRAY(&out->arena, uint32_t, plan->end_block);
     cop_tree_path(w->tree, node, path);
     cop_tree_pin(w->tree, node);
-    add_leg(&w->outgoing, plan)->node = node;
+    cop_leg *leg = have_leg(&w->outgoing, plan->id);
+    leg->plan = *plan;
+    leg->node = node;
     offer->offer.tenant = cop_tree_tenant(w->tree, node);
     offer->offer.blocks = plan->end_block;
     offer->offer.block_ids = path;
@@ -106,11 +116,6 @@ void cop_worker_sent(cop_worker *w, const cop_worker_event *event)
 }
 
 /* ---- destination ------------------------------------------------------------------------- */
-
-void cop_worker_plan_receive(cop_worker *w, const cop_worker_event *event)
-{
-    add_leg(&w->incoming, &event->plan);
-}
 
 /* The transfer is over, well or not: whoever waited for it goes on. */
 static void end_transfer(cop_worker *w, cop_leg *leg, uint32_t outcome, int64_t now_ns,
@@ -151,46 +156,73 @@ static void answer(cop_worker_actions *out, cop_worker_action_kind kind, const c
     action->move.from = leg->from;
     action->move.count = leg->count;
     action->move.block_ids = leg->blocks;
+    action->move.checksums = leg->checksums ? leg->checksums + leg->from : NULL;
 }
 
-/* Reserves blocks for what is missing here and accepts, or declines. */
-void cop_worker_offered(cop_worker *w, const cop_worker_event *event, cop_worker_actions *out)
+/* Reserves blocks for what is missing here and accepts, or declines. The leg's arrays last as long
+ * as the transport needs them. */
+static void answer_offer(cop_worker *w, cop_leg *leg, int64_t now_ns, cop_worker_actions *out)
 {
-    cop_leg *leg = cop_worker_find_leg(&w->incoming, event->offer.transfer);
-    COP_CHECK(leg);
-    leg->offered_ns = event->now_ns;
-    uint32_t blocks = event->offer.blocks, block_tokens = w->options.block_tokens;
+    uint32_t blocks = leg->offer_blocks, outcome = COP_TRANSFER_NEEDLESS;
     if (blocks == 0) {
-        end_transfer(w, leg, event->offer.outcome, event->now_ns, out);
+        end_transfer(w, leg, leg->offer_outcome, now_ns, out);
         return;
     }
-    uint32_t root = cop_tree_root(w->tree, event->offer.tenant);
-    cop_match held = cop_tree_match(w->tree, root, event->offer.tokens, blocks * block_tokens);
+    uint32_t root = cop_tree_root(w->tree, leg->offer_tenant);
+    cop_match held = cop_tree_match(w->tree, root, leg->tokens, blocks * w->options.block_tokens);
     leg->from = held.blocks;
-    leg->count = blocks - held.blocks;
-    uint32_t outcome = COP_TRANSFER_NEEDLESS;
-    if (leg->count > 0) {
-        leg->blocks = cop_malloc(leg->count * sizeof *leg->blocks);
+    if (held.blocks < blocks) {
+        uint32_t count = blocks - held.blocks;
+        leg->blocks = cop_malloc(count * sizeof *leg->blocks);
         cop_tree_pin(w->tree, held.node);
-        if (cop_worker_reserve(w, leg->blocks, leg->count, event->now_ns, out)) {
-            size_t bytes = (size_t)blocks * block_tokens * sizeof *leg->tokens;
+        if (cop_worker_reserve(w, leg->blocks, count, now_ns, out)) {
             leg->node = held.node;
-            leg->tokens = cop_malloc(bytes);
-            memcpy(leg->tokens, event->offer.tokens, bytes);
+            leg->count = count;
             leg->posted = true;
-            leg->posted_ns = event->now_ns;
-            start_waiting_clock(w, leg->plan.id, event->now_ns);
+            leg->posted_ns = now_ns;
+            start_waiting_clock(w, leg->plan.id, now_ns);
             answer(out, COP_ACT_RECEIVE, leg);
             answer(out, COP_ACT_ACCEPT, leg);
-            /* The arrays outlive this step in the leg, as long as the transport needs them. */
             return;
         }
         cop_tree_unpin(w->tree, held.node);
-        leg->count = 0;
         outcome = COP_TRANSFER_NO_ROOM;
     }
     answer(out, COP_ACT_ACCEPT, leg);
-    end_transfer(w, leg, outcome, event->now_ns, out);
+    end_transfer(w, leg, outcome, now_ns, out);
+}
+
+void cop_worker_plan_receive(cop_worker *w, const cop_worker_event *event, cop_worker_actions *out)
+{
+    cop_leg *leg = have_leg(&w->incoming, event->plan.id);
+    leg->plan = event->plan;
+    leg->planned = true;
+    if (leg->offered)
+        answer_offer(w, leg, event->now_ns, out);
+}
+
+static void *copy_array(const void *array, size_t bytes)
+{
+    void *copy = array ? cop_malloc(bytes) : NULL;
+    if (copy)
+        memcpy(copy, array, bytes);
+    return copy;
+}
+
+void cop_worker_offered(cop_worker *w, const cop_worker_event *event, cop_worker_actions *out)
+{
+    cop_leg *leg = have_leg(&w->incoming, event->offer.transfer);
+    size_t blocks = event->offer.blocks;
+    leg->offered = true;
+    leg->offered_ns = event->now_ns;
+    leg->offer_blocks = event->offer.blocks;
+    leg->offer_outcome = event->offer.outcome;
+    leg->offer_tenant = event->offer.tenant;
+    leg->tokens =
+        copy_array(event->offer.tokens, blocks * w->options.block_tokens * sizeof *leg->tokens);
+    leg->checksums = copy_array(event->offer.checksums, blocks * sizeof *leg->checksums);
+    if (leg->planned)
+        answer_offer(w, leg, event->now_ns, out);
 }
 
 /* Enters the received blocks, each below the one before; what came to be here meanwhile stays. */

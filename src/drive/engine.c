@@ -40,9 +40,8 @@ struct cop_engine {
     int64_t clock_to_run_ns, next_gauges_ns;
     arrival *arrivals;
     size_t arrival_count, arrival_capacity;
-    cop_say_ended ended;         /* times of the transfer whose end the core is being told */
-    uint64_t *offered_checksums; /* of the offer that the core is being told */
-    cop_worker_event *pending;   /* events that our own actions gave rise to */
+    cop_say_ended ended;       /* times of the transfer whose end the core is being told */
+    cop_worker_event *pending; /* events that our own actions gave rise to */
     size_t pending_count, pending_capacity;
     cop_rng faults;
 };
@@ -107,7 +106,6 @@ void cop_engine_close(cop_engine *e)
         free(e->arrivals[i].checksums);
     }
     free(e->arrivals);
-    free(e->offered_checksums);
     free(e->pending);
     free(e->sequences);
     free(e);
@@ -268,10 +266,9 @@ static void act_receive(cop_engine *e, const cop_worker_action *action)
     *a = (arrival){.transfer = action->move.transfer, .count = count};
     a->block_ids = cop_malloc(count * sizeof *a->block_ids);
     memcpy(a->block_ids, action->move.block_ids, count * sizeof *a->block_ids);
-    if (e->offered_checksums) {
+    if (action->move.checksums) {
         a->checksums = cop_malloc(count * sizeof *a->checksums);
-        memcpy(a->checksums, e->offered_checksums + action->move.from,
-               count * sizeof *a->checksums);
+        memcpy(a->checksums, action->move.checksums, count * sizeof *a->checksums);
     }
 }
 
@@ -448,20 +445,21 @@ static cop_status hear_offer(cop_engine *e, cop_heard heard, cop_error *err)
     const void *checksums = cop_cursor_take(&heard.body, say.checksums * sizeof(uint64_t));
     if (!tokens || !checksums || say.block_tokens != (uint32_t)e->cfg->cache_block_tokens)
         return malformed(&heard, err);
-    if (say.checksums) { /* a copy: in the frame they need not be aligned */
-        e->offered_checksums = cop_malloc(say.checksums * sizeof(uint64_t));
-        memcpy(e->offered_checksums, checksums, say.checksums * sizeof(uint64_t));
+    uint64_t *aligned = NULL;
+    if (say.checksums) { /* in the frame they need not be aligned */
+        aligned = cop_malloc(say.checksums * sizeof *aligned);
+        memcpy(aligned, checksums, say.checksums * sizeof *aligned);
     }
     cop_worker_event event = {.kind = COP_WORKER_OFFER,
                               .now_ns = run_now(e),
                               .offer = {.transfer = say.transfer,
                                         .tenant = say.tenant,
                                         .tokens = tokens,
+                                        .checksums = aligned,
                                         .blocks = say.blocks,
                                         .outcome = say.outcome}};
     cop_status status = tell(e, &event, err);
-    free(e->offered_checksums);
-    e->offered_checksums = NULL;
+    free(aligned);
     return status;
 }
 

@@ -3,7 +3,8 @@
  * Communicators (each a duplicate of MPI_COMM_WORLD that returns its errors):
  *     bus->messages     control messages, tag 0
  *     bus->collective   barriers, broadcasts, gathers, clock and ring measurements
- *     kv->blocks        KV blocks, a tag for each transfer */
+ *     bus->blocks       KV blocks, a tag for each transfer; here because duplicating is collective,
+ *                       and a dedicated front end opens no KV transport */
 #ifndef COP_TRANSPORT_MPI_PRIVATE_H
 #define COP_TRANSPORT_MPI_PRIVATE_H
 
@@ -48,7 +49,7 @@ typedef struct {
 } cop_parcels;
 
 struct cop_bus {
-    MPI_Comm messages, collective;
+    MPI_Comm messages, collective, blocks;
     int rank, size, local_rank, local_size;
     int64_t clock_offset_ns; /* rank 0's clock = ours + this; 0 until cop_bus_sync_clock */
 

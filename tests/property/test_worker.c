@@ -27,9 +27,9 @@ typedef struct {
     const char *eviction;
 } setting;
 
-/* An event on its way to a worker, with copies of its arrays. */
+/* An event on its way to a worker, with copies of its arrays. From WORKERS: from the router. */
 typedef struct {
-    uint32_t to;
+    uint32_t from, to;
     cop_worker_event event;
     uint32_t *tokens;
     uint64_t *payload; /* u64[count * block_tokens]: slots of the blocks that travel */
@@ -68,11 +68,11 @@ static uint64_t slot_value(uint64_t before, uint32_t token)
     return cop_hash(&token, sizeof token, before);
 }
 
-static letter *post(world *w, uint32_t to, cop_worker_event_kind kind)
+static letter *post(world *w, uint32_t from, uint32_t to, cop_worker_event_kind kind)
 {
     COP_GROW(w->mail, w->mail_capacity, w->mail_count + 1);
     letter *l = &w->mail[w->mail_count++];
-    *l = (letter){.to = to, .event = {.kind = kind}};
+    *l = (letter){.from = from, .to = to, .event = {.kind = kind}};
     return l;
 }
 
@@ -117,20 +117,20 @@ static uint32_t *copy_tokens(const uint32_t *tokens, size_t count)
 static void act_offer(world *w, const cop_worker_action *a, uint32_t self)
 {
     bool refuse = w->s.faults && cop_rng_below(&w->rng, 6) == 0;
-    letter *l = post(w, a->offer.peer, COP_WORKER_OFFER);
+    letter *l = post(w, self, a->offer.peer, COP_WORKER_OFFER);
     l->event.offer.transfer = a->offer.transfer;
     l->event.offer.tenant = a->offer.tenant;
     l->event.offer.outcome = refuse ? COP_TRANSFER_REFUSED : a->offer.outcome;
     l->event.offer.blocks = refuse ? 0 : a->offer.blocks;
     l->tokens = copy_tokens(a->offer.tokens, (size_t)a->offer.blocks * w->s.block_tokens);
     if (refuse && a->offer.blocks)
-        post(w, self, COP_WORKER_ACCEPT)->event.accept.transfer = a->offer.transfer;
+        post(w, self, self, COP_WORKER_ACCEPT)->event.accept.transfer = a->offer.transfer;
 }
 
 static void act_send(world *w, node *n, const cop_worker_action *a, uint32_t self)
 {
     size_t values = (size_t)a->move.count * w->s.block_tokens;
-    letter *l = post(w, a->move.peer, COP_WORKER_RECEIVED);
+    letter *l = post(w, self, a->move.peer, COP_WORKER_RECEIVED);
     l->event.transfer.transfer = a->move.transfer;
     l->event.transfer.intact = !w->s.faults || cop_rng_below(&w->rng, 5) > 0;
     l->payload = cop_malloc(values * sizeof *l->payload);
@@ -140,7 +140,7 @@ static void act_send(world *w, node *n, const cop_worker_action *a, uint32_t sel
                w->s.block_tokens * sizeof *l->payload);
     if (!l->event.transfer.intact)
         l->payload[cop_rng_below(&w->rng, values)] ^= 1;
-    letter *sent = post(w, self, COP_WORKER_SENT);
+    letter *sent = post(w, self, self, COP_WORKER_SENT);
     sent->event.transfer.transfer = a->move.transfer;
 }
 
@@ -190,7 +190,7 @@ static void perform(world *w, uint32_t self)
             act_offer(w, a, self);
             break;
         case COP_ACT_ACCEPT: {
-            letter *l = post(w, a->move.peer, COP_WORKER_ACCEPT);
+            letter *l = post(w, self, a->move.peer, COP_WORKER_ACCEPT);
             l->event.accept.transfer = a->move.transfer;
             l->event.accept.from = a->move.from;
             l->event.accept.count = a->move.count;
@@ -261,12 +261,14 @@ static void finish_step(world *w, uint32_t self)
     tell(w, self, &event);
 }
 
-/* Mail between a pair keeps its order: the oldest letter of a random addressee is delivered. */
+/* Mail between a pair keeps its order, between pairs there is none: the oldest letter of a random
+ * pair is delivered. */
 static void deliver_one(world *w)
 {
-    uint32_t to = w->mail[cop_rng_below(&w->rng, w->mail_count)].to;
+    const letter *any = &w->mail[cop_rng_below(&w->rng, w->mail_count)];
+    uint32_t to = any->to;
     size_t i = 0;
-    while (w->mail[i].to != to)
+    while (w->mail[i].to != to || w->mail[i].from != any->from)
         i++;
     letter l = w->mail[i];
     memmove(&w->mail[i], &w->mail[i + 1], (w->mail_count - i - 1) * sizeof *w->mail);
@@ -340,10 +342,10 @@ static void submit(world *w, uint32_t id, uint64_t *transfer)
                          .end_block = blocks,
                          .last_hash = hash,
                          .planned_ns = w->now};
-        post(w, src, COP_WORKER_PLAN_SEND)->event.plan = plan;
-        post(w, to, COP_WORKER_PLAN_RECEIVE)->event.plan = plan;
+        post(w, WORKERS, src, COP_WORKER_PLAN_SEND)->event.plan = plan;
+        post(w, WORKERS, to, COP_WORKER_PLAN_RECEIVE)->event.plan = plan;
     }
-    l = post(w, to, COP_WORKER_SUBMIT);
+    l = post(w, WORKERS, to, COP_WORKER_SUBMIT);
     l->event.submit.transfer = planned;
     l->event.submit.request = (cop_request){.id = id,
                                             .tenant = w->tenant[id],
