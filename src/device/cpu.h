@@ -119,6 +119,7 @@ void cop_cpu_unload(cop_device *d);
 
 /* Inside a job of the pool: */
 void cop_cpu_forward(cop_device *d);
+void cop_cpu_lay_out(cop_device *d); /* `batch` to rows, sampled rows and attention tasks */
 /* a: act [rows][w->in]; out: f32[rows][w->out], or act [rows][w->out / 2] for COP_GEMM_SWIGLU. */
 void cop_cpu_gemm(cop_device *d, const cop_matrix *w, const void *a, uint32_t rows,
                   cop_gemm_end end, void *out);

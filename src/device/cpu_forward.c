@@ -1,6 +1,5 @@
 /* A batch through the layers; see geometry.h for the formulas. Steps that work on rows one by one
  * go in tasks of ROWS rows, so a small batch does them on the runner without waking anybody. */
-#include "base/clock.h"
 #include "device/cpu.h"
 
 #include <string.h>
@@ -130,11 +129,16 @@ static void lay_out_sequence(cop_device *d, uint32_t index)
     }
 }
 
-void cop_cpu_forward(cop_device *d)
+void cop_cpu_lay_out(cop_device *d)
 {
     d->rows = d->sampled = d->items = 0;
     for (uint32_t i = 0; i < d->batch.count; i++)
         lay_out_sequence(d, i);
+}
+
+void cop_cpu_forward(cop_device *d)
+{
+    cop_cpu_lay_out(d);
     for_rows((row_loop){.d = d, .rows = d->rows, .row = embed_row});
     for (uint32_t layer = 0; layer < d->g.layers; layer++)
         run_layer(d, layer);
