@@ -134,6 +134,7 @@ typedef struct {
             uint64_t transfer;
             uint32_t peer, from, count;
             const uint32_t *block_ids; /* u32[count] */
+            const uint64_t *checksums; /* RECEIVE: u64[count] of the offer, or NULL */
         } move;                        /* ACCEPT, SEND, RECEIVE */
         struct {
             const uint64_t *hashes; /* u64[count]: full blocks (for EVICTED too) */

@@ -1,0 +1,194 @@
+/* The CPU device: opens, checks batches, and leaves the work to the runner. */
+#include "device/cpu.h"
+#include "base/alloc.h"
+#include "base/check.h"
+#include "base/clock.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+static cop_status check_options(const cop_device_options *o, cop_error *err)
+{
+    const cop_geometry *g = o->geometry;
+    if (g->head_dim != 64 && g->head_dim != 128)
+        return cop_fail(err, COP_ERR_UNSUPPORTED,
+                        "the cpu device has head_dim 64 and 128; '%s' has %u", g->name,
+                        g->head_dim);
+    if (g->hidden % 64 || g->ffn % 64 || g->vocab % 64 || g->q_heads % g->kv_heads)
+        return cop_fail(err, COP_ERR_UNSUPPORTED,
+                        "the cpu device wants hidden, ffn and vocab in multiples of 64 and q_heads "
+                        "in multiples of kv_heads; '%s' has %u, %u, %u, %u, %u",
+                        g->name, g->hidden, g->ffn, g->vocab, g->q_heads, g->kv_heads);
+    if (o->threads < 1 || o->blocks < 1 || o->block_tokens < 1 || o->max_batch_tokens < 1 ||
+        o->max_sequences < 1)
+        return cop_fail(err, COP_ERR_INVALID,
+                        "device: threads, blocks, block_tokens, max_batch_tokens and max_sequences "
+                        "must be at least 1");
+    return COP_OK;
+}
+
+static void derive(cop_device *d)
+{
+    const cop_geometry *g = &d->g;
+    const cop_device_options *o = &d->options;
+    uint64_t pool_tokens = (uint64_t)o->blocks * o->block_tokens;
+    d->q_size = g->q_heads * g->head_dim;
+    d->kv_size = g->kv_heads * g->head_dim;
+    d->qkv_size = d->q_size + 2 * d->kv_size;
+    d->group = g->q_heads / g->kv_heads;
+    d->max_rows = o->max_batch_tokens;
+    d->max_sequences = o->max_sequences;
+    d->max_context = pool_tokens < g->max_context ? (uint32_t)pool_tokens : g->max_context;
+    d->stripe_bytes = (size_t)o->block_tokens * g->head_dim * d->kernels->kv_bytes;
+    d->block_bytes = (size_t)g->layers * 2 * g->kv_heads * d->stripe_bytes;
+    snprintf(d->description, sizeof d->description, "cpu %s, %u thread%s, %s", d->kernels->isa,
+             o->threads, o->threads == 1 ? "" : "s", d->kernels->precision);
+}
+
+static void cpu_close(cop_device *d)
+{
+    if (!d)
+        return;
+    cop_pool_close(d->pool);
+    cop_cpu_unload(d);
+    free(d);
+}
+
+static cop_status cpu_open(cop_device **out, const cop_device_options *options, cop_error *err)
+{
+    const cop_kernels *kernels;
+    cop_status status = check_options(options, err);
+    if (status == COP_OK)
+        status = cop_kernels_find(options->isa, options->float32, &kernels, err);
+    if (status != COP_OK)
+        return status;
+    cop_device *d = cop_calloc(1, sizeof *d);
+    d->options = *options;
+    d->options.isa = kernels->isa;
+    d->g = *options->geometry;
+    d->kernels = kernels;
+    derive(d);
+    cop_seeded_weights seeded = {.geometry = &d->g, .seed = options->seed};
+    cop_weights_source source = cop_weights_seeded(&seeded);
+    status = cop_pool_open(&d->pool, options->threads, err);
+    if (status == COP_OK)
+        status = cop_cpu_load(d, &source, err);
+    if (status != COP_OK) {
+        cpu_close(d);
+        return status;
+    }
+    *out = d;
+    return COP_OK;
+}
+
+static void *cpu_block_data(cop_device *d, uint32_t block)
+{
+    COP_CHECK(block < d->options.blocks);
+    return d->kv + block * d->block_bytes;
+}
+
+static void cpu_copy_block(cop_device *d, uint32_t src, uint32_t dst, uint32_t tokens)
+{
+    COP_CHECK(!d->in_flight && tokens <= d->options.block_tokens);
+    const char *from = cpu_block_data(d, src);
+    char *to = cpu_block_data(d, dst);
+    size_t bytes = (size_t)tokens * d->g.head_dim * d->kernels->kv_bytes;
+    for (size_t at = 0; at < d->block_bytes && src != dst; at += d->stripe_bytes)
+        memcpy(to + at, from + at, bytes);
+}
+
+static cop_status check_sequence(const cop_device *d, uint32_t index, const cop_sequence *s,
+                                 cop_error *err)
+{
+    const uint64_t end = (uint64_t)s->start + s->count;
+    if (s->count == 0)
+        return cop_fail(err, COP_ERR_INVALID, "sequence %u of the batch is empty", index);
+    if (end > d->max_context)
+        return cop_fail(err, COP_ERR_INVALID,
+                        "sequence %u of the batch ends at token %llu; this model and KV pool hold "
+                        "%u",
+                        index, (unsigned long long)end, d->max_context);
+    for (uint32_t i = 0; i < s->count; i++)
+        if (s->tokens[i] >= d->g.vocab)
+            return cop_fail(err, COP_ERR_INVALID,
+                            "sequence %u of the batch: token %u is not in the vocabulary of %u",
+                            index, s->tokens[i], d->g.vocab);
+    for (uint64_t i = 0; i * d->options.block_tokens < end; i++)
+        if (s->blocks[i] >= d->options.blocks)
+            return cop_fail(err, COP_ERR_INVALID,
+                            "sequence %u of the batch: block %u is not in the pool of %u", index,
+                            s->blocks[i], d->options.blocks);
+    return COP_OK;
+}
+
+static cop_status check_batch(const cop_device *d, const cop_batch *batch, cop_error *err)
+{
+    uint64_t tokens = 0;
+    if (batch->count == 0 || batch->count > d->max_sequences)
+        return cop_fail(err, COP_ERR_INVALID, "a batch of %u sequences; this device takes 1 to %u",
+                        batch->count, d->max_sequences);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        cop_status status = check_sequence(d, i, &batch->sequences[i], err);
+        if (status != COP_OK)
+            return status;
+        tokens += batch->sequences[i].count;
+    }
+    if (tokens > d->max_rows)
+        return cop_fail(err, COP_ERR_INVALID, "a batch of %llu tokens; this device takes %u",
+                        (unsigned long long)tokens, d->max_rows);
+    return COP_OK;
+}
+
+static void forward_job(void *ctx)
+{
+    cop_device *d = ctx;
+    d->result.started_ns = cop_clock_ns();
+    cop_cpu_forward(d);
+    d->result.ended_ns = cop_clock_ns();
+}
+
+static cop_status cpu_submit(cop_device *d, const cop_batch *batch, cop_error *err)
+{
+    COP_CHECK(!d->in_flight);
+    cop_status status = check_batch(d, batch, err);
+    if (status != COP_OK)
+        return status;
+    d->batch = *batch;
+    d->in_flight = true;
+    cop_pool_start(d->pool, forward_job, d);
+    return COP_OK;
+}
+
+static bool cpu_poll(cop_device *d, cop_step_result *result)
+{
+    COP_CHECK(d->in_flight);
+    if (!cop_pool_done(d->pool))
+        return false;
+    d->in_flight = false;
+    *result = d->result;
+    return true;
+}
+
+static size_t cpu_block_bytes(const cop_device *d)
+{
+    return d->block_bytes;
+}
+
+static const char *cpu_describe(const cop_device *d)
+{
+    return d->description;
+}
+
+const cop_device_ops cop_device_cpu = {
+    .abi = COP_DEVICE_ABI,
+    .name = "cpu",
+    .open = cpu_open,
+    .close = cpu_close,
+    .copy_block = cpu_copy_block,
+    .submit = cpu_submit,
+    .poll = cpu_poll,
+    .block_bytes = cpu_block_bytes,
+    .block_data = cpu_block_data,
+    .describe = cpu_describe,
+};

@@ -1,0 +1,110 @@
+/* Activations times packed weights. A task takes some panels and all rows: it walks a panel in
+ * blocks of k that stay in L2, and every tile of rows over such a block. The next block is
+ * prefetched by the first tiles, a line for every pair of k, so that a batch of a few rows streams
+ * from memory while it computes. */
+#include "device/cpu.h"
+
+typedef struct {
+    cop_device *d;
+    const cop_matrix *w;
+    const char *a;
+    uint32_t rows;
+    cop_gemm_end end;
+    void *out;
+    uint32_t panels_per_unit; /* gate and up go together */
+    uint32_t units, units_per_task;
+} gemm;
+
+static uint32_t min_u32(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* sums[rows][64] = a[first row ..][in] * one panel. */
+static void multiply_panel(const gemm *m, uint32_t panel, uint32_t first, uint32_t rows,
+                           float *sums, size_t stride)
+{
+    const cop_kernels *kernels = m->d->kernels;
+    const uint32_t in = m->w->in;
+    const char *block = (const char *)(m->w->panels + (size_t)panel * COP_PANEL * in);
+    for (uint32_t k = 0; k < in; k += COP_K_BLOCK) {
+        uint32_t depth = min_u32(COP_K_BLOCK, in - k);
+        const char *next = block + (size_t)depth * COP_PANEL * 2;
+        size_t quarter = (size_t)depth * 32; /* bytes that one tile prefetches */
+        for (uint32_t r = 0, tile = 0, n; r < rows; r += n, tile++) {
+            n = cop_tile_rows(rows - r);
+            cop_tile t = {
+                .a = m->a + ((size_t)(first + r) * in + k) * kernels->act_bytes,
+                .lda = in,
+                .panel = block,
+                .k = depth,
+                .c = sums + r * stride,
+                .ldc = stride,
+                .accumulate = k > 0,
+                .ahead = tile < 4 ? next + tile * quarter : NULL,
+            };
+            kernels->weight_tile(&t, n);
+        }
+        block = next;
+    }
+}
+
+static void end_add(const gemm *m, uint32_t panel, uint32_t first, uint32_t rows, const float *sums)
+{
+    float *out = (float *)m->out + (size_t)first * m->w->out + panel * COP_PANEL;
+    for (uint32_t r = 0; r < rows; r++)
+        m->d->kernels->add(out + (size_t)r * m->w->out, sums + r * COP_PANEL, COP_PANEL);
+}
+
+static void end_swiglu(const gemm *m, uint32_t unit, uint32_t first, uint32_t rows,
+                       const float *sums)
+{
+    const cop_kernels *kernels = m->d->kernels;
+    uint32_t width = m->w->out / 2;
+    for (uint32_t r = 0; r < rows; r++) {
+        float y[COP_PANEL];
+        const float *gate = sums + r * 2 * COP_PANEL;
+        char *out =
+            (char *)m->out + ((size_t)(first + r) * width + unit * COP_PANEL) * kernels->act_bytes;
+        kernels->swiglu(gate, gate + COP_PANEL, y, COP_PANEL);
+        kernels->store_act(y, out, COP_PANEL);
+    }
+}
+
+static void multiply_unit(const gemm *m, uint32_t unit, uint32_t first, uint32_t rows, float *sums)
+{
+    if (m->end == COP_GEMM_STORE) {
+        float *out = (float *)m->out + (size_t)first * m->w->out + unit * COP_PANEL;
+        multiply_panel(m, unit, first, rows, out, m->w->out);
+    } else if (m->end == COP_GEMM_ADD) {
+        multiply_panel(m, unit, first, rows, sums, COP_PANEL);
+        end_add(m, unit, first, rows, sums);
+    } else {
+        multiply_panel(m, 2 * unit, first, rows, sums, 2 * COP_PANEL);
+        multiply_panel(m, 2 * unit + 1, first, rows, sums + COP_PANEL, 2 * COP_PANEL);
+        end_swiglu(m, unit, first, rows, sums);
+    }
+}
+
+static void gemm_task(void *ctx, uint32_t task, uint32_t thread)
+{
+    const gemm *m = ctx;
+    uint32_t begin = task * m->units_per_task, end = min_u32(begin + m->units_per_task, m->units);
+    for (uint32_t unit = begin; unit < end; unit++)
+        for (uint32_t r = 0; r < m->rows; r += COP_ROW_BLOCK)
+            multiply_unit(m, unit, r, min_u32(COP_ROW_BLOCK, m->rows - r),
+                          m->d->scratch[thread].sums);
+}
+
+void cop_cpu_gemm(cop_device *d, const cop_matrix *w, const void *a, uint32_t rows,
+                  cop_gemm_end end, void *out)
+{
+    enum { TASKS_PER_THREAD = 8 }; /* so that a late thread costs little */
+    gemm m = {.d = d, .w = w, .a = a, .rows = rows, .end = end, .out = out};
+    m.panels_per_unit = end == COP_GEMM_SWIGLU ? 2 : 1;
+    m.units = w->out / COP_PANEL / m.panels_per_unit;
+    m.units_per_task = m.units / (cop_pool_threads(d->pool) * TASKS_PER_THREAD);
+    if (m.units_per_task == 0)
+        m.units_per_task = 1;
+    cop_pool_for(d->pool, (m.units + m.units_per_task - 1) / m.units_per_task, gemm_task, &m);
+}

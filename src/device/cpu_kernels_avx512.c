@@ -1,0 +1,123 @@
+/* Kernels for AVX-512 with BF16 products. GCC has names for the instructions from version 10 on,
+ * but no -march for every machine that has them: the target is set here, for this file alone. */
+#ifdef __x86_64__
+#pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")
+#include <immintrin.h>
+
+#define LANES   16
+#define VECTORS 4
+#define NAME(x) x##_avx512
+#include "device/cpu_kernels.inc"
+
+ALWAYS_INLINE __m512bh broadcast_pair(const uint16_t *p)
+{
+    uint32_t pair;
+    memcpy(&pair, p, sizeof pair);
+    return (__m512bh)_mm512_set1_epi32((int)pair);
+}
+
+/* rows is a constant wherever this is inlined, so all accumulators live in registers: 24 for 6
+ * rows. tests/checks/gemm_asm.sh holds that. */
+ALWAYS_INLINE void dot_rows(const cop_tile *t, const int rows)
+{
+    const uint16_t *a = t->a;
+    const char *panel = t->panel, *ahead = t->ahead ? t->ahead : t->panel;
+    const size_t ahead_step = t->ahead ? 64 : 0;
+    __m512 acc[COP_TILE_ROWS][4];
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int v = 0; v < 4; v++)
+            acc[r][v] =
+                t->accumulate ? _mm512_loadu_ps(t->c + r * t->ldc + v * 16) : _mm512_setzero_ps();
+    for (size_t k = 0; k < t->k; k += 2, panel += 4 * COP_PANEL, ahead += ahead_step) {
+        _mm_prefetch(ahead, _MM_HINT_T1);
+        __m512bh b[4];
+#pragma GCC unroll 8
+        for (int v = 0; v < 4; v++)
+            b[v] = (__m512bh)_mm512_loadu_si512(panel + v * 64);
+#pragma GCC unroll 8
+        for (int r = 0; r < rows; r++) {
+            __m512bh x = broadcast_pair(a + r * t->lda + k);
+#pragma GCC unroll 8
+            for (int v = 0; v < 4; v++)
+                acc[r][v] = _mm512_dpbf16_ps(acc[r][v], x, b[v]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < rows; r++)
+#pragma GCC unroll 8
+        for (int v = 0; v < 4; v++)
+            _mm512_storeu_ps(t->c + r * t->ldc + v * 16, acc[r][v]);
+}
+
+static void dot_tile(const cop_tile *t, uint32_t rows)
+{
+    switch (rows) {
+    case 1:
+        dot_rows(t, 1);
+        break;
+    case 2:
+        dot_rows(t, 2);
+        break;
+    case 3:
+        dot_rows(t, 3);
+        break;
+    case 4:
+        dot_rows(t, 4);
+        break;
+    case 5:
+        dot_rows(t, 5);
+        break;
+    default:
+        dot_rows(t, 6);
+    }
+}
+
+static void convert_bf16(const float *x, void *out, size_t n)
+{
+    for (size_t i = 0; i < n; i += 16) {
+        __m256bh y = _mm512_cvtneps_pbh(_mm512_loadu_ps(x + i));
+        _mm256_storeu_si256((__m256i *)((uint16_t *)out + i), (__m256i)y);
+    }
+}
+
+enum { DOT_CHAINS = 24, DOT_STEPS = 64 };
+
+static float dot_peak(uint32_t rounds)
+{
+    __m512 acc[DOT_CHAINS];
+    __m512i a = _mm512_setzero_si512(), b = a;
+#pragma GCC unroll 32
+    for (int i = 0; i < DOT_CHAINS; i++)
+        acc[i] = _mm512_set1_ps((float)i);
+    __asm__ volatile("" : "+v"(a), "+v"(b));
+    for (uint32_t round = 0; round < rounds * DOT_STEPS; round++)
+#pragma GCC unroll 32
+        for (int i = 0; i < DOT_CHAINS; i++)
+            acc[i] = _mm512_dpbf16_ps(acc[i], (__m512bh)a, (__m512bh)b);
+#pragma GCC unroll 32
+    for (int i = 1; i < DOT_CHAINS; i++)
+        acc[0] += acc[i];
+    return acc[0][0];
+}
+
+const cop_kernels cop_kernels_avx512[2] = {
+    {.isa = "avx512bf16",
+     .precision = "bf16",
+     .act_bytes = 2,
+     .kv_bytes = 2,
+     .weight_tile = dot_tile,
+     .kv_tile = dot_tile,
+     .store_act = convert_bf16,
+     .store_kv = convert_bf16,
+     .transpose = transpose_avx512,
+     .pack_values = pack_values_bf16_avx512,
+     .peak = dot_peak,
+     .peak_work = (double)DOT_CHAINS * DOT_STEPS * 16 * 2 * 2,
+     COMMON_KERNELS},
+    {.isa = "avx512bf16", KERNELS_FLOAT},
+};
+#else
+typedef int cop_kernels_avx512_unused;
+#endif

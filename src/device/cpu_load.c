@@ -1,0 +1,322 @@
+/* Memory of a CPU device, and its weights packed into panels. */
+#include "base/alloc.h"
+#include "base/check.h"
+#include "device/cpu.h"
+
+#include <math.h>
+#include <stdatomic.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SLACK = 4096 }; /* prefetching and reading in steps may look past the end */
+
+static cop_status allocate(cop_device *d, void *out, size_t bytes, const char *what, cop_error *err)
+{
+    void *p;
+    cop_status status = cop_alloc_large(&p, bytes + SLACK, what, err);
+    if (status != COP_OK)
+        return status;
+    d->large = cop_realloc(d->large, (d->large_count + 1) * sizeof *d->large);
+    d->large_bytes = cop_realloc(d->large_bytes, (d->large_count + 1) * sizeof *d->large_bytes);
+    d->large[d->large_count] = p;
+    d->large_bytes[d->large_count++] = bytes + SLACK;
+    memcpy(out, &p, sizeof p);
+    return COP_OK;
+}
+
+typedef struct {
+    void *pointer; /* of any pointer type */
+    size_t bytes;
+    const char *what;
+} need;
+
+static cop_status allocate_all(cop_device *d, const need *needs, size_t count, cop_error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        cop_status status = allocate(d, needs[i].pointer, needs[i].bytes, needs[i].what, err);
+        if (status != COP_OK)
+            return status;
+    }
+    return COP_OK;
+}
+
+static cop_status allocate_activations(cop_device *d, cop_error *err)
+{
+    const size_t rows = d->max_rows, act = d->kernels->act_bytes;
+    const cop_geometry *g = &d->g;
+    const size_t items = (rows / COP_QUERY_TOKENS + d->max_sequences) * g->kv_heads;
+    const need needs[] = {
+        {&d->x, rows * g->hidden * sizeof(float), "the residual stream"},
+        {&d->h, rows * g->hidden * act, "activations"},
+        {&d->qkv, rows * d->qkv_size * sizeof(float), "activations"},
+        {&d->q, rows * d->q_size * act, "activations"},
+        {&d->mixed, rows * d->q_size * act, "activations"},
+        {&d->ffn, rows * g->ffn * act, "activations"},
+        {&d->logits, (size_t)d->max_sequences * g->vocab * sizeof(float), "logits"},
+        {&d->last, (size_t)d->max_sequences * g->hidden * act, "activations"},
+        {&d->kv, (size_t)d->options.blocks * d->block_bytes, "the KV pool (cache.capacity_blocks)"},
+        {&d->row, rows * sizeof *d->row, "the batch"},
+        {&d->item, items * sizeof *d->item, "the batch"},
+        {&d->first_row, d->max_sequences * sizeof *d->first_row, "the batch"},
+        {&d->sampled_sequence, d->max_sequences * sizeof *d->sampled_sequence, "the batch"},
+        {&d->result.tokens, d->max_sequences * sizeof *d->result.tokens, "the batch"},
+        {&d->result.digests, d->max_sequences * sizeof *d->result.digests, "the batch"},
+    };
+    return allocate_all(d, needs, sizeof needs / sizeof *needs, err);
+}
+
+static size_t max_size(size_t a, size_t b)
+{
+    return a > b ? a : b;
+}
+
+static cop_status allocate_scratch(cop_device *d, cop_error *err)
+{
+    const cop_geometry *g = &d->g;
+    size_t panel = (size_t)COP_PANEL * g->head_dim * d->kernels->kv_bytes;
+    size_t attention_rows = (size_t)COP_QUERY_TOKENS * d->group;
+    size_t widest = max_size(max_size(g->ffn, g->hidden), d->q_size);
+    d->scratch = cop_calloc(d->options.threads, sizeof *d->scratch);
+    for (uint32_t i = 0; i < d->options.threads; i++) {
+        cop_scratch *s = &d->scratch[i];
+        const need needs[] = {
+            {&s->sums, sizeof(float) * COP_ROW_BLOCK * 2 * COP_PANEL, "scratch"},
+            {&s->row, sizeof(float) * widest, "scratch"},
+            {&s->keys, panel, "scratch"},
+            {&s->values, panel, "scratch"},
+            {&s->attention, sizeof(float) * attention_rows * g->head_dim, "scratch"},
+            {&s->softmax, sizeof *s->softmax * attention_rows, "scratch"},
+            {&s->pack, sizeof *s->pack * COP_PANEL * widest, "scratch"},
+            {&s->weights, sizeof *s->weights * g->vocab, "scratch"},
+        };
+        cop_status status = allocate_all(d, needs, sizeof needs / sizeof *needs, err);
+        if (status != COP_OK)
+            return status;
+    }
+    return COP_OK;
+}
+
+/* Takes the next part of the packed weights. */
+static void place(cop_device *d, cop_matrix *m, uint32_t in, uint32_t out)
+{
+    *m = (cop_matrix){
+        .panels = (uint16_t *)((char *)d->packed + d->packed_bytes), .in = in, .out = out};
+    d->packed_bytes += (size_t)in * out * sizeof(uint16_t);
+}
+
+static void place_all(cop_device *d)
+{
+    const cop_geometry *g = &d->g;
+    d->packed_bytes = 0;
+    for (uint32_t i = 0; i < g->layers; i++) {
+        place(d, &d->layers[i].qkv, g->hidden, d->qkv_size);
+        place(d, &d->layers[i].o, d->q_size, g->hidden);
+        place(d, &d->layers[i].gate_up, g->hidden, 2 * g->ffn);
+        place(d, &d->layers[i].down, g->ffn, g->hidden);
+    }
+    place(d, &d->head, g->hidden, g->vocab);
+}
+
+static void place_vectors(cop_device *d)
+{
+    float *p = d->vectors;
+    for (uint32_t i = 0; i < d->g.layers; i++) {
+        d->layers[i].norm1 = p;
+        d->layers[i].norm2 = p + d->g.hidden;
+        p += 2 * d->g.hidden;
+        d->layers[i].qkv_bias = d->g.qkv_bias ? p : NULL;
+        p += d->g.qkv_bias ? d->qkv_size : 0;
+    }
+    d->final_norm = p;
+}
+
+static cop_status allocate_weights(cop_device *d, cop_error *err)
+{
+    const cop_geometry *g = &d->g;
+    d->layers = cop_calloc(g->layers, sizeof *d->layers);
+    place_all(d); /* once to know the size, once for the addresses */
+    size_t floats = (size_t)g->layers * (2 * g->hidden + d->qkv_size) + g->hidden;
+    size_t table = (size_t)d->max_context * g->head_dim / 2 * sizeof(float);
+    const need needs[] = {
+        {&d->packed, d->packed_bytes, "the weights"},
+        {&d->vectors, floats * sizeof(float), "the weights"},
+        {&d->cosine, table, "the position table"},
+        {&d->sine, table, "the position table"},
+    };
+    cop_status status = allocate_all(d, needs, sizeof needs / sizeof *needs, err);
+    if (status == COP_OK && !g->tied_embeddings)
+        status = allocate(d, &d->embedding, (size_t)g->vocab * g->hidden * sizeof(uint16_t),
+                          "the embedding", err);
+    if (status != COP_OK)
+        return status;
+    place_all(d);
+    place_vectors(d);
+    return COP_OK;
+}
+
+/* What one panel of a matrix, or 64 rows of the embedding, is read from. */
+typedef struct {
+    cop_matrix *matrix; /* NULL: the embedding */
+    cop_tensor tensor;
+    uint32_t layer, panel, row;
+} piece;
+
+typedef struct {
+    cop_device *d;
+    const cop_weights_source *source;
+    piece *pieces;
+    uint32_t count;
+    cop_error *err;
+    atomic_int failed; /* the first failing thread writes *err */
+} loading;
+
+static void add_piece(loading *l, piece p)
+{
+    l->pieces[l->count++] = p;
+}
+
+static void add_layer_pieces(loading *l, uint32_t layer)
+{
+    const cop_device *d = l->d;
+    cop_layer *w = &d->layers[layer];
+    const uint32_t q = d->q_size / COP_PANEL, kv = d->kv_size / COP_PANEL;
+    for (uint32_t p = 0; p < q + 2 * kv; p++) {
+        cop_tensor tensor = p < q ? COP_TENSOR_Q : p < q + kv ? COP_TENSOR_K : COP_TENSOR_V;
+        uint32_t first = p < q ? 0 : p < q + kv ? q : q + kv;
+        add_piece(l, (piece){&w->qkv, tensor, layer, p, (p - first) * COP_PANEL});
+    }
+    for (uint32_t p = 0; p < d->g.hidden / COP_PANEL; p++) {
+        add_piece(l, (piece){&w->o, COP_TENSOR_O, layer, p, p * COP_PANEL});
+        add_piece(l, (piece){&w->down, COP_TENSOR_DOWN, layer, p, p * COP_PANEL});
+    }
+    for (uint32_t p = 0; p < d->g.ffn / COP_PANEL; p++) {
+        add_piece(l, (piece){&w->gate_up, COP_TENSOR_GATE, layer, 2 * p, p * COP_PANEL});
+        add_piece(l, (piece){&w->gate_up, COP_TENSOR_UP, layer, 2 * p + 1, p * COP_PANEL});
+    }
+}
+
+static void list_pieces(loading *l)
+{
+    const cop_device *d = l->d;
+    const cop_geometry *g = &d->g;
+    size_t each = (d->qkv_size + 2 * g->hidden + 2 * g->ffn) / COP_PANEL;
+    l->pieces = cop_malloc((g->layers * each + 2 * g->vocab / COP_PANEL) * sizeof *l->pieces);
+    for (uint32_t i = 0; i < g->layers; i++)
+        add_layer_pieces(l, i);
+    cop_tensor head = g->tied_embeddings ? COP_TENSOR_EMBED : COP_TENSOR_HEAD;
+    for (uint32_t p = 0; p < g->vocab / COP_PANEL; p++) {
+        add_piece(l, (piece){&l->d->head, head, 0, p, p * COP_PANEL});
+        if (!g->tied_embeddings)
+            add_piece(l, (piece){NULL, COP_TENSOR_EMBED, 0, p, p * COP_PANEL});
+    }
+}
+
+static cop_status load_piece(loading *l, const piece *p, uint32_t thread, cop_error *err)
+{
+    cop_device *d = l->d;
+    if (!p->matrix)
+        return l->source->read(l->source->self, p->tensor, p->layer, p->row, COP_PANEL,
+                               d->embedding + (size_t)p->row * d->g.hidden, err);
+    uint16_t *slice = d->scratch[thread].pack;
+    cop_status status =
+        l->source->read(l->source->self, p->tensor, p->layer, p->row, COP_PANEL, slice, err);
+    if (status != COP_OK)
+        return status;
+    const void *rows[COP_PANEL];
+    for (uint32_t i = 0; i < COP_PANEL; i++)
+        rows[i] = slice + (size_t)i * p->matrix->in;
+    uint16_t *panel = p->matrix->panels + (size_t)p->panel * COP_PANEL * p->matrix->in;
+    d->kernels->transpose(rows, p->matrix->in / 2, (uint32_t *)panel);
+    return COP_OK;
+}
+
+static void load_task(void *ctx, uint32_t task, uint32_t thread)
+{
+    loading *l = ctx;
+    cop_error err;
+    if (atomic_load(&l->failed))
+        return;
+    cop_status status = load_piece(l, &l->pieces[task], thread, &err);
+    int none = COP_OK;
+    if (status != COP_OK && atomic_compare_exchange_strong(&l->failed, &none, (int)status) &&
+        l->err)
+        *l->err = err;
+}
+
+static cop_status load_vector(loading *l, cop_tensor tensor, uint32_t layer, uint32_t n, float *out)
+{
+    uint16_t *slice = l->d->scratch[0].pack;
+    cop_status status = l->source->read(l->source->self, tensor, layer, 0, n, slice, l->err);
+    for (uint32_t i = 0; i < n && status == COP_OK; i++)
+        out[i] = cop_bf16_to_float(slice[i]);
+    return status;
+}
+
+static cop_status load_vectors(loading *l)
+{
+    const cop_device *d = l->d;
+    const uint32_t hidden = d->g.hidden, q = d->q_size, kv = d->kv_size;
+    cop_status status = load_vector(l, COP_TENSOR_FINAL_NORM, 0, hidden, d->final_norm);
+    for (uint32_t i = 0; i < d->g.layers && status == COP_OK; i++) {
+        const cop_layer *w = &d->layers[i];
+        const struct {
+            cop_tensor tensor;
+            uint32_t n;
+            float *out;
+        } vectors[] = {{COP_TENSOR_NORM1, hidden, w->norm1},
+                       {COP_TENSOR_NORM2, hidden, w->norm2},
+                       {COP_TENSOR_Q_BIAS, q, w->qkv_bias},
+                       {COP_TENSOR_K_BIAS, kv, w->qkv_bias + q},
+                       {COP_TENSOR_V_BIAS, kv, w->qkv_bias + q + kv}};
+        for (int v = 0; v < (d->g.qkv_bias ? 5 : 2) && status == COP_OK; v++)
+            status = load_vector(l, vectors[v].tensor, i, vectors[v].n, vectors[v].out);
+    }
+    return status;
+}
+
+static void load_positions(void *ctx, uint32_t position, uint32_t thread)
+{
+    cop_device *d = ((loading *)ctx)->d;
+    const uint32_t half = d->g.head_dim / 2;
+    for (uint32_t i = 0; i < half; i++) {
+        double angle = position * pow((double)d->g.rope_theta, -(double)i / half);
+        d->cosine[(size_t)position * half + i] = (float)cos(angle);
+        d->sine[(size_t)position * half + i] = (float)sin(angle);
+    }
+}
+
+static void load_job(void *ctx)
+{
+    loading *l = ctx;
+    cop_pool_for(l->d->pool, l->count, load_task, l);
+    if (!atomic_load(&l->failed))
+        atomic_store(&l->failed, (int)load_vectors(l));
+    cop_pool_for(l->d->pool, l->d->max_context, load_positions, l);
+}
+
+cop_status cop_cpu_load(cop_device *d, const cop_weights_source *source, cop_error *err)
+{
+    cop_status status = allocate_activations(d, err);
+    if (status == COP_OK)
+        status = allocate_scratch(d, err);
+    if (status == COP_OK)
+        status = allocate_weights(d, err);
+    if (status != COP_OK)
+        return status;
+    loading l = {.d = d, .source = source, .err = err};
+    list_pieces(&l);
+    cop_pool_start(d->pool, load_job, &l);
+    cop_pool_wait(d->pool);
+    free(l.pieces);
+    return (cop_status)atomic_load(&l.failed);
+}
+
+void cop_cpu_unload(cop_device *d)
+{
+    for (size_t i = 0; i < d->large_count; i++)
+        cop_free_large(d->large[i], d->large_bytes[i]);
+    free(d->large);
+    free(d->large_bytes);
+    free(d->scratch);
+    free(d->layers);
+}

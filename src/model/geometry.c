@@ -1,0 +1,136 @@
+#include "model/geometry.h"
+
+#include "base/text.h"
+
+#include <string.h>
+
+/* tiny and small: toys with the shape of Qwen2.5. The rest: dimensions as published in the models'
+ * own config.json. */
+static const cop_geometry presets[] = {
+    {.name = "tiny",
+     .layers = 4,
+     .hidden = 256,
+     .ffn = 704,
+     .q_heads = 4,
+     .kv_heads = 2,
+     .head_dim = 64,
+     .vocab = 2048,
+     .max_context = 32768,
+     .rope_theta = 1e6f,
+     .rms_epsilon = 1e-6f,
+     .qkv_bias = true,
+     .tied_embeddings = true},
+    {.name = "small",
+     .layers = 8,
+     .hidden = 512,
+     .ffn = 1408,
+     .q_heads = 8,
+     .kv_heads = 2,
+     .head_dim = 64,
+     .vocab = 8192,
+     .max_context = 32768,
+     .rope_theta = 1e6f,
+     .rms_epsilon = 1e-6f,
+     .qkv_bias = true,
+     .tied_embeddings = true},
+    {.name = "qwen2.5-0.5b",
+     .layers = 24,
+     .hidden = 896,
+     .ffn = 4864,
+     .q_heads = 14,
+     .kv_heads = 2,
+     .head_dim = 64,
+     .vocab = 151936,
+     .max_context = 32768,
+     .rope_theta = 1e6f,
+     .rms_epsilon = 1e-6f,
+     .qkv_bias = true,
+     .tied_embeddings = true},
+    {.name = "qwen2.5-1.5b",
+     .layers = 28,
+     .hidden = 1536,
+     .ffn = 8960,
+     .q_heads = 12,
+     .kv_heads = 2,
+     .head_dim = 128,
+     .vocab = 151936,
+     .max_context = 131072,
+     .rope_theta = 1e6f,
+     .rms_epsilon = 1e-6f,
+     .qkv_bias = true,
+     .tied_embeddings = true},
+    {.name = "qwen2.5-7b",
+     .layers = 28,
+     .hidden = 3584,
+     .ffn = 18944,
+     .q_heads = 28,
+     .kv_heads = 4,
+     .head_dim = 128,
+     .vocab = 152064,
+     .max_context = 131072,
+     .rope_theta = 1e6f,
+     .rms_epsilon = 1e-6f,
+     .qkv_bias = true,
+     .tied_embeddings = false},
+    {.name = "llama3-8b",
+     .layers = 32,
+     .hidden = 4096,
+     .ffn = 14336,
+     .q_heads = 32,
+     .kv_heads = 8,
+     .head_dim = 128,
+     .vocab = 128256,
+     .max_context = 8192,
+     .rope_theta = 5e5f,
+     .rms_epsilon = 1e-5f,
+     .qkv_bias = false,
+     .tied_embeddings = false},
+};
+
+enum { PRESETS = sizeof presets / sizeof *presets };
+
+const cop_geometry *cop_geometry_at(size_t i)
+{
+    return i < PRESETS ? &presets[i] : NULL;
+}
+
+cop_status cop_geometry_find(const char *name, const cop_geometry **out, cop_error *err)
+{
+    const char *names[PRESETS];
+    for (size_t i = 0; i < PRESETS; i++) {
+        if (strcmp(presets[i].name, name) == 0) {
+            *out = &presets[i];
+            return COP_OK;
+        }
+        names[i] = presets[i].name;
+    }
+    const char *near = cop_nearest(name, names, PRESETS);
+    if (near)
+        return cop_fail(err, COP_ERR_INVALID, "unknown model preset '%s'; did you mean '%s'?", name,
+                        near);
+    return cop_fail(err, COP_ERR_INVALID,
+                    "unknown model preset '%s'; `coppice info` lists them (the smallest is '%s')",
+                    name, presets[0].name);
+}
+
+uint64_t cop_geometry_kv_bytes(const cop_geometry *g, uint32_t element_bytes)
+{
+    return (uint64_t)2 * g->layers * g->kv_heads * g->head_dim * element_bytes;
+}
+
+uint64_t cop_geometry_linear_weights(const cop_geometry *g)
+{
+    uint64_t q = (uint64_t)g->q_heads * g->head_dim, kv = (uint64_t)g->kv_heads * g->head_dim;
+    uint64_t attention = g->hidden * (q + 2 * kv) + q * g->hidden;
+    return g->layers * (attention + (uint64_t)3 * g->hidden * g->ffn);
+}
+
+uint64_t cop_geometry_parameters(const cop_geometry *g)
+{
+    uint64_t q = (uint64_t)g->q_heads * g->head_dim, kv = (uint64_t)g->kv_heads * g->head_dim;
+    uint64_t norms = (uint64_t)(2 * g->layers + 1) * g->hidden;
+    uint64_t biases = g->qkv_bias ? g->layers * (q + 2 * kv) : 0;
+    uint64_t embedding = (uint64_t)g->vocab * g->hidden;
+    return cop_geometry_linear_weights(g) + norms + biases +
+           (g->tied_embeddings ? embedding : 2 * embedding);
+}

@@ -1,0 +1,75 @@
+/* Where weights come from. A source fills slices of row-major BF16 tensors on request, from any
+ * thread; whoever computes packs them as it likes. The one source today is a seed.
+ *
+ *     tensor      shape [rows][columns]            tensor      shape
+ *     EMBED       [vocab][hidden]                  Q           [q_heads * head_dim][hidden]
+ *     HEAD        [vocab][hidden] (untied only)    K, V        [kv_heads * head_dim][hidden]
+ *     FINAL_NORM  [hidden][1]                      *_BIAS      [rows of Q, K, V][1]
+ *     NORM1       [hidden][1]                      O           [hidden][q_heads * head_dim]
+ *     NORM2       [hidden][1]                      GATE, UP    [ffn][hidden]     DOWN [hidden][ffn]
+ *
+ * Seeded weights. Element i (row-major) of a tensor is a function of (seed, layer, tensor, i):
+ *
+ *     key = splitmix64(seed ^ splitmix64(layer * 32 + tensor))           64 bits, lo and hi halves
+ *     h = i + lo;  h ^= h >> 16;  h *= 0x7feb352d;  h ^= h >> 15;        all in 32 bits
+ *     h += hi;     h *= 0x846ca68b;  h ^= h >> 16
+ *     value = bf16((float)(base + ((int32)h >> shift)) * scale)          nearest even
+ *
+ * The sum is below 2^24, so the conversion is exact and one product is the only rounding before
+ * BF16: any IEEE machine gives the same bits. Matrices are uniform with variance 1 / columns, norms
+ * uniform in 1 +- 1/8, biases uniform in +- 1/16. */
+#ifndef COP_MODEL_WEIGHTS_H
+#define COP_MODEL_WEIGHTS_H
+
+#include "model/geometry.h"
+
+typedef enum {
+    COP_TENSOR_EMBED,
+    COP_TENSOR_HEAD,
+    COP_TENSOR_FINAL_NORM,
+    COP_TENSOR_NORM1,
+    COP_TENSOR_Q,
+    COP_TENSOR_K,
+    COP_TENSOR_V,
+    COP_TENSOR_Q_BIAS,
+    COP_TENSOR_K_BIAS,
+    COP_TENSOR_V_BIAS,
+    COP_TENSOR_O,
+    COP_TENSOR_NORM2,
+    COP_TENSOR_GATE,
+    COP_TENSOR_UP,
+    COP_TENSOR_DOWN
+} cop_tensor;
+
+typedef struct {
+    uint32_t rows, columns;
+} cop_tensor_shape;
+
+cop_tensor_shape cop_tensor_shape_of(const cop_geometry *g, cop_tensor tensor);
+
+typedef struct {
+    /* Rows [row, row + rows) of a tensor into out: bf16[rows][columns]. `layer` is 0 for the three
+     * tensors of the whole model. Callable from several threads at once. */
+    cop_status (*read)(const void *self, cop_tensor tensor, uint32_t layer, uint32_t row,
+                       uint32_t rows, uint16_t *out, cop_error *err);
+    const void *self;
+} cop_weights_source;
+
+/* Caller's memory behind a seeded source; must outlive it. */
+typedef struct {
+    const cop_geometry *geometry; /* borrowed */
+    uint64_t seed;
+} cop_seeded_weights;
+
+cop_weights_source cop_weights_seeded(const cop_seeded_weights *self);
+
+static inline float cop_bf16_to_float(uint16_t x)
+{
+    union {
+        uint32_t u;
+        float f;
+    } v = {(uint32_t)x << 16};
+    return v.f;
+}
+
+#endif

@@ -1,0 +1,127 @@
+/* Runs one prompt on the CPU device and writes what a reference needs to redo it:
+ *
+ *     dump_logits PRESET SEED ISA PRECISION TOKENS OUT
+ *
+ * OUT.json: the geometry, the seed, the tokens; OUT.f32: logits of every position, f32[n][vocab].
+ */
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/rng.h"
+#include "device/device.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { BLOCK_TOKENS = 16, SKIPPED = 77 };
+
+static const cop_geometry wide = {.name = "wide",
+                                  .layers = 2,
+                                  .hidden = 192,
+                                  .ffn = 1088,
+                                  .q_heads = 6,
+                                  .kv_heads = 2,
+                                  .head_dim = 128,
+                                  .vocab = 512,
+                                  .max_context = 4096,
+                                  .rope_theta = 1e4f,
+                                  .rms_epsilon = 1e-5f};
+
+static FILE *open_output(const char *base, const char *suffix)
+{
+    char path[4096];
+    snprintf(path, sizeof path, "%s.%s", base, suffix);
+    FILE *f = fopen(path, "wb");
+    if (!f)
+        perror(path);
+    return f;
+}
+
+static bool write_json(const char *base, const cop_geometry *g, uint64_t seed, const char *what,
+                       const uint32_t *tokens, uint32_t n)
+{
+    FILE *f = open_output(base, "json");
+    if (!f)
+        return false;
+    fprintf(f, "{\"name\": \"%s\", \"device\": \"%s\", \"seed\": %" PRIu64 ",\n", g->name, what,
+            seed);
+    fprintf(f, " \"layers\": %u, \"hidden\": %u, \"ffn\": %u, \"q_heads\": %u, \"kv_heads\": %u,\n",
+            g->layers, g->hidden, g->ffn, g->q_heads, g->kv_heads);
+    fprintf(f, " \"head_dim\": %u, \"vocab\": %u, \"rope_theta\": %.9g, \"rms_epsilon\": %.9g,\n",
+            g->head_dim, g->vocab, g->rope_theta, g->rms_epsilon);
+    fprintf(f, " \"qkv_bias\": %d, \"tied_embeddings\": %d,\n \"tokens\": [", g->qkv_bias,
+            g->tied_embeddings);
+    for (uint32_t i = 0; i < n; i++)
+        fprintf(f, "%s%u", i ? ", " : "", tokens[i]);
+    fprintf(f, "]}\n");
+    return fclose(f) == 0;
+}
+
+/* The first half in one chunk, the rest token by token. Only sampled rows give logits. */
+static cop_status run(cop_device *device, const cop_geometry *g, const uint32_t *tokens, uint32_t n,
+                      FILE *out, cop_error *err)
+{
+    uint32_t *blocks = cop_malloc((n / BLOCK_TOKENS + 1) * sizeof *blocks);
+    for (uint32_t i = 0; i <= n / BLOCK_TOKENS; i++)
+        blocks[i] = i;
+    cop_status status = COP_OK;
+    for (uint32_t at = 0, count = n / 2; at < n && status == COP_OK; at += count, count = 1) {
+        cop_sequence s = {tokens + at, at, count, blocks, .sample = true};
+        cop_batch batch = {1, &s};
+        cop_step_result result;
+        status = cop_device_cpu.submit(device, &batch, err);
+        if (status != COP_OK)
+            break;
+        while (!cop_device_cpu.poll(device, &result))
+            cop_sleep_ns(50000);
+        if (fwrite(result.logits, sizeof(float), g->vocab, out) != g->vocab)
+            status = cop_fail(err, COP_ERR_IO, "cannot write the logits");
+    }
+    free(blocks);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    cop_error err;
+    if (argc != 7) {
+        fprintf(stderr, "usage: dump_logits PRESET SEED ISA PRECISION TOKENS OUT\n");
+        return 2;
+    }
+    const cop_geometry *g = &wide;
+    if (strcmp(argv[1], "wide") != 0 && cop_geometry_find(argv[1], &g, &err) != COP_OK) {
+        fprintf(stderr, "dump_logits: %s\n", err.text);
+        return 2;
+    }
+    uint32_t n = (uint32_t)atoi(argv[5]);
+    cop_device_options options = {.geometry = g,
+                                  .seed = strtoull(argv[2], NULL, 10),
+                                  .blocks = n / BLOCK_TOKENS + 1,
+                                  .block_tokens = BLOCK_TOKENS,
+                                  .max_batch_tokens = n,
+                                  .max_sequences = 1,
+                                  .threads = 2,
+                                  .float32 = strcmp(argv[4], "float32") == 0,
+                                  .isa = argv[3]};
+    cop_device *device;
+    cop_status status = cop_device_cpu.open(&device, &options, &err);
+    if (status != COP_OK) {
+        fprintf(stderr, "dump_logits: %s\n", err.text);
+        return status == COP_ERR_UNSUPPORTED ? SKIPPED : 1;
+    }
+    uint32_t *tokens = cop_malloc(n * sizeof *tokens);
+    cop_rng rng;
+    cop_rng_init(&rng, options.seed, 1);
+    for (uint32_t i = 0; i < n; i++)
+        tokens[i] = (uint32_t)cop_rng_below(&rng, g->vocab);
+    FILE *out = open_output(argv[6], "f32");
+    if (!out || !write_json(argv[6], g, options.seed, cop_device_cpu.describe(device), tokens, n))
+        return 1;
+    status = run(device, g, tokens, n, out, &err);
+    if (status != COP_OK)
+        fprintf(stderr, "dump_logits: %s\n", err.text);
+    cop_device_cpu.close(device);
+    free(tokens);
+    return fclose(out) == 0 && status == COP_OK ? 0 : 1;
+}

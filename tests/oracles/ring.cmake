@@ -1,0 +1,33 @@
+# The device beside the same transformer in numpy, from the same seed. Debian's own interpreter sees
+# Debian's numpy; another python is tried where there is none. Skips (status 77) say what is missing.
+find_program(COPPICE_PYTHON NAMES python3 PATHS /usr/bin NO_DEFAULT_PATH)
+if(NOT COPPICE_PYTHON)
+    find_program(COPPICE_PYTHON NAMES python3)
+endif()
+
+add_executable(dump_logits ${CMAKE_CURRENT_LIST_DIR}/dump_logits.c)
+target_link_libraries(dump_logits PRIVATE coppice_device)
+set_target_properties(dump_logits PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+
+function(coppice_oracle preset isa precision tokens)
+    set(name transformer_${preset}_${isa}_${precision})
+    if(COPPICE_PYTHON)
+        add_test(NAME oracles.${name}
+                 COMMAND ${COPPICE_PYTHON} ${CMAKE_SOURCE_DIR}/tests/oracles/transformer.py
+                         $<TARGET_FILE:dump_logits> ${preset} 7 ${isa} ${precision} ${tokens}
+                         ${CMAKE_BINARY_DIR}/tests/${name})
+    else()
+        add_test(NAME oracles.${name}
+                 COMMAND sh -c "echo 'skipped: no python3 with numpy'; exit 77")
+    endif()
+    set_tests_properties(oracles.${name} PROPERTIES LABELS oracles TIMEOUT 300
+                         SKIP_RETURN_CODE 77)
+endfunction()
+
+foreach(precision bf16 float32)
+    foreach(isa avx512bf16 avx2 baseline)
+        coppice_oracle(tiny ${isa} ${precision} 150)
+    endforeach()
+    coppice_oracle(wide auto ${precision} 150)
+    coppice_oracle(small auto ${precision} 200)
+endforeach()

@@ -1,0 +1,140 @@
+"""The transformer of src/model/geometry.h in float64, beside the device's logits.
+
+    transformer.py DUMP_LOGITS PRESET SEED ISA PRECISION TOKENS OUT
+
+Shares nothing with the C sources but the formulas in geometry.h and weights.h. The weights are
+made again from the seed, bit for bit; everything after them is float64, without rounding.
+
+float32 mode must agree to 1e-4 of the greatest logit. In bf16 mode the device rounds activations
+to 8 significant bits; each rounding is a relative error of at most u = 2^-9, uncorrelated with the
+others, so it adds u/sqrt(3) (standard deviation of a uniform error) times the size of what is
+rounded. On the way to a logit there are, for each layer, 7 roundings in a row (normalised input, q,
+k, probabilities or v, attention's output, normalised input, SwiGLU's output) and one more before
+the head; independent errors add as squares. The bound is on the RMS of the error over all logits,
+relative to the RMS of the logits: u / sqrt(3) * sqrt(8 layers + 1), with a factor of 2 because q
+and k enter an exponential and a product of three roundings enters SwiGLU.
+"""
+
+import json
+import subprocess
+import sys
+
+SKIPPED = 77
+
+try:
+    import numpy as np
+except ImportError:
+    print("skipped: this python has no numpy")
+    sys.exit(SKIPPED)
+
+EMBED, HEAD, FINAL_NORM, NORM1, Q, K, V, Q_BIAS, K_BIAS, V_BIAS, O, NORM2, GATE, UP, DOWN = range(15)
+
+
+def splitmix64(x):
+    mask = (1 << 64) - 1
+    x = (x + 0x9E3779B97F4A7C15) & mask
+    x = ((x ^ (x >> 30)) * 0xBF58476D1CE4E5B9) & mask
+    x = ((x ^ (x >> 27)) * 0x94D049BB133111EB) & mask
+    return x ^ (x >> 31)
+
+
+def to_bf16(x):
+    bits = x.astype(np.float32).view(np.uint32)
+    bits = bits + np.uint32(0x7FFF) + ((bits >> np.uint32(16)) & np.uint32(1))
+    return (bits & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
+
+
+def weights(seed, layer, tensor, rows, columns):
+    key = splitmix64(seed ^ splitmix64(layer * 32 + tensor))
+    h = np.arange(rows * columns, dtype=np.uint32) + np.uint32(key & 0xFFFFFFFF)
+    h ^= h >> np.uint32(16)
+    h *= np.uint32(0x7FEB352D)
+    h ^= h >> np.uint32(15)
+    h += np.uint32(key >> 32)
+    h *= np.uint32(0x846CA68B)
+    h ^= h >> np.uint32(16)
+    if tensor in (FINAL_NORM, NORM1, NORM2):
+        base, shift, scale = 1 << 22, 12, np.float32(2.0**-22)
+    elif tensor in (Q_BIAS, K_BIAS, V_BIAS):
+        base, shift, scale = 0, 8, np.float32(2.0**-27)
+    else:
+        base, shift, scale = 0, 8, np.float32(np.sqrt(3.0 / columns) * 2.0**-23)
+    number = (np.int32(base) + (h.view(np.int32) >> np.int32(shift))).astype(np.float32)
+    return to_bf16(number * scale).reshape(rows, columns)
+
+
+def rmsnorm(x, gain, epsilon):
+    return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + epsilon) * gain[:, 0]
+
+
+def rope(x, theta):
+    """x: [token][head][head_dim]; rotates halves, as Qwen2 and Llama do."""
+    half = x.shape[-1] // 2
+    angle = np.arange(len(x))[:, None] * theta ** (-np.arange(half) / half)
+    cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
+    a, b = x[..., :half], x[..., half:]
+    return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
+
+
+def attention(q, k, v):
+    """q: [n][q_heads][d], k and v: [n][kv_heads][d]."""
+    n, heads, d = q.shape
+    group = heads // k.shape[1]
+    hidden = np.triu(np.ones((n, n), dtype=bool), 1)
+    out = np.empty_like(q)
+    for h in range(heads):
+        scores = q[:, h] @ k[:, h // group].T / np.sqrt(d)
+        scores[hidden] = -np.inf
+        p = np.exp(scores - scores.max(axis=1, keepdims=True))
+        out[:, h] = p / p.sum(axis=1, keepdims=True) @ v[:, h // group]
+    return out.reshape(n, heads * d)
+
+
+def forward(m):
+    seed, hidden, ffn, d = m["seed"], m["hidden"], m["ffn"], m["head_dim"]
+    q_size, kv_size, n = m["q_heads"] * d, m["kv_heads"] * d, len(m["tokens"])
+    epsilon, theta = float(np.float32(m["rms_epsilon"])), float(np.float32(m["rope_theta"]))
+    embed = weights(seed, 0, EMBED, m["vocab"], hidden)
+    x = embed[m["tokens"]]
+    for i in range(m["layers"]):
+
+        def linear(y, tensor, bias, rows, columns):
+            out = y @ weights(seed, i, tensor, rows, columns).T
+            return out + weights(seed, i, bias, rows, 1)[:, 0] if bias and m["qkv_bias"] else out
+
+        h = rmsnorm(x, weights(seed, i, NORM1, hidden, 1), epsilon)
+        q = linear(h, Q, Q_BIAS, q_size, hidden).reshape(n, -1, d)
+        k = linear(h, K, K_BIAS, kv_size, hidden).reshape(n, -1, d)
+        v = linear(h, V, V_BIAS, kv_size, hidden).reshape(n, -1, d)
+        x = x + linear(attention(rope(q, theta), rope(k, theta), v), O, None, hidden, q_size)
+        h = rmsnorm(x, weights(seed, i, NORM2, hidden, 1), epsilon)
+        gate, up = linear(h, GATE, None, ffn, hidden), linear(h, UP, None, ffn, hidden)
+        x = x + linear(gate / (1 + np.exp(-gate)) * up, DOWN, None, hidden, ffn)
+    head = embed if m["tied_embeddings"] else weights(seed, 0, HEAD, m["vocab"], hidden)
+    return rmsnorm(x, weights(seed, 0, FINAL_NORM, hidden, 1), epsilon) @ head.T
+
+
+def main():
+    program, precision, out = sys.argv[1], sys.argv[5], sys.argv[7]
+    status = subprocess.run([program] + sys.argv[2:], check=False).returncode
+    if status:
+        print("skipped: this machine lacks", sys.argv[4]) if status == SKIPPED else None
+        sys.exit(status)
+    with open(out + ".json", encoding="utf-8") as f:
+        m = json.load(f)
+    n = len(m["tokens"])
+    got = np.fromfile(out + ".f32", dtype=np.float32).reshape(-1, m["vocab"]).astype(np.float64)
+    want = forward(m)[n // 2 - 1 :]
+    assert got.shape == want.shape, (got.shape, want.shape)
+    greatest = np.abs(got - want).max() / np.abs(want).max()
+    rms = np.sqrt(((got - want) ** 2).mean() / (want**2).mean())
+    unit = 2.0**-9
+    bound = 2 * unit / np.sqrt(3) * np.sqrt(8 * m["layers"] + 1)
+    print(f"{m['name']}, {m['device']}, {n} tokens: max error {greatest:.3g} of the greatest logit, "
+          f"rms {rms:.3g} of the rms logit; bounds: "
+          + ("max 1e-4" if precision == "float32" else f"rms {bound:.3g}"))
+    sys.exit(0 if (greatest <= 1e-4 if precision == "float32" else rms <= bound) else 1)
+
+
+if __name__ == "__main__":
+    main()
