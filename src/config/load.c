@@ -35,8 +35,7 @@ typedef struct {
     cop_error *err;
 } loader;
 
-/* ---- Files ------------------------------------------------------------------------------------
- */
+/* ---- Files ---- */
 
 static cop_status read_all(int fd, char *text, size_t *size)
 {
@@ -87,8 +86,7 @@ static cop_status read_file(source *file, char **text, size_t *size, cop_error *
     return status;
 }
 
-/* ---- Keys -------------------------------------------------------------------------------------
- */
+/* ---- Keys ---- */
 
 static cop_status at_key(loader *l, const source *file, const cop_yaml_node *node)
 {
@@ -206,8 +204,7 @@ static cop_status load_section(loader *l, const source *file, const cop_yaml_nod
     return COP_OK;
 }
 
-/* ---- Includes ---------------------------------------------------------------------------------
- */
+/* ---- Includes ---- */
 
 static cop_status load_source(loader *l, source *file, const char *text, size_t size);
 
@@ -316,8 +313,7 @@ static cop_status load_source(loader *l, source *file, const char *text, size_t 
     return status;
 }
 
-/* ---- Entry ------------------------------------------------------------------------------------
- */
+/* ---- Entry ---- */
 
 /* Loads into a copy, which takes the place of *cfg only when all went well. */
 static cop_status load_and_swap(cop_config *cfg, source *file, const char *text, size_t size,
@@ -359,8 +355,7 @@ cop_status cop_config_load(cop_config *cfg, const char *path, cop_error *err)
     return status;
 }
 
-/* ---- Assignments ------------------------------------------------------------------------------
- */
+/* ---- Assignments ---- */
 
 static cop_status assign_quoted(cop_config *cfg, const cop_key *key, const char *text,
                                 cop_error *err)

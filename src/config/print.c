@@ -27,8 +27,7 @@ static void print_wrapped(FILE *out, const char *lead, const char *text)
     }
 }
 
-/* ---- YAML -------------------------------------------------------------------------------------
- */
+/* ---- YAML ---- */
 
 /* Opens the sections of `path` that `previous` was not in. Returns the depth of the key. */
 static int print_sections(FILE *out, const char *path, const char *previous)
@@ -72,8 +71,7 @@ void cop_config_print(const cop_config *cfg, FILE *out)
     }
 }
 
-/* ---- Help -------------------------------------------------------------------------------------
- */
+/* ---- Help ---- */
 
 static size_t wider(size_t width, const char *text)
 {

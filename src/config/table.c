@@ -35,8 +35,7 @@ size_t cop_config_keys(const cop_key **keys)
     return KEYS;
 }
 
-/* ---- Configurations ---------------------------------------------------------------------------
- */
+/* ---- Configurations ---- */
 
 void cop_config_default(cop_config *cfg)
 {
@@ -72,8 +71,7 @@ cop_status cop_config_copy(cop_config *out, const cop_config *cfg)
     return COP_OK;
 }
 
-/* ---- Paths ------------------------------------------------------------------------------------
- */
+/* ---- Paths ---- */
 
 int cop_table_find(const char *path)
 {
@@ -132,8 +130,7 @@ void cop_table_list(const char *section, char *text, size_t size)
         n += (size_t)snprintf(text + n, size - n, "%s%s", i ? ", " : "", c.names[i]);
 }
 
-/* ---- Unknown keys ------------------------------------------------------------------------------
- */
+/* ---- Unknown keys ---- */
 
 /* The one key whose last name is `leaf`, or NULL: right name, wrong section. */
 static const char *find_leaf(const char *leaf)

@@ -30,8 +30,7 @@ const char *cop_value_shown(char shown[COP_SHOWN_TEXT], const char *text)
     return shown;
 }
 
-/* ---- Text to field ----------------------------------------------------------------------------
- */
+/* ---- Text to field ---- */
 
 static cop_status fail_type(const cop_key *key, const char *expected, const char *text, bool quoted,
                             cop_error *err)
@@ -187,8 +186,7 @@ cop_status cop_value_assign(cop_config *cfg, const cop_key *key, const char *tex
     return cop_fail(err, COP_ERR_INVALID, "%s: key of unknown type", key->path);
 }
 
-/* ---- Field to text ----------------------------------------------------------------------------
- */
+/* ---- Field to text ---- */
 
 /* The shortest decimal that reads back as the same double; whole numbers without an exponent. */
 static void format_float(char *text, size_t size, double value)

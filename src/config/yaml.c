@@ -20,7 +20,7 @@ typedef struct {
     cop_error *err;
 } reader;
 
-/* ---- Errors -------------------------------------------------------------------------------- */
+/* ---- Errors ---- */
 
 static cop_status fail_at(reader *r, int line, int column, const char *what)
 {
@@ -67,7 +67,7 @@ static cop_status fail_syntax(reader *r)
     return fail_at(r, e->line, e->column, what);
 }
 
-/* ---- Bytes --------------------------------------------------------------------------------- */
+/* ---- Bytes ---- */
 
 /* Bytes of the well-formed sequence at `s`, 0 if there is none (RFC 3629: shortest forms only, no
  * surrogates, nothing above U+10FFFF). */
@@ -145,7 +145,7 @@ static cop_status check_bytes(reader *r, const char *text, size_t size)
     return fail_at(r, line, column, what);
 }
 
-/* ---- Events to nodes ------------------------------------------------------------------------ */
+/* ---- Events to nodes ---- */
 
 /* The next event, or NULL with the error set. The caller frees it. */
 static struct fy_event *next_event(reader *r, cop_status *status)
@@ -311,7 +311,7 @@ static cop_status read_stream(reader *r, cop_yaml_node **out)
     return COP_OK;
 }
 
-/* ---- Entry ---------------------------------------------------------------------------------- */
+/* ---- Entry ---- */
 
 static cop_yaml_node *empty_document(void)
 {

@@ -33,7 +33,7 @@ typedef struct {
     size_t count;
 } corpus;
 
-/* ---- The input that must not be lost ------------------------------------------------------------
+/* ---- The input that must not be lost ----
  * Only a handler reads these, so they cannot be passed. */
 
 static const uint8_t *running_data;
@@ -93,8 +93,7 @@ static void run_one(const uint8_t *data, size_t size)
     free(exact);
 }
 
-/* ---- Corpus ------------------------------------------------------------------------------------
- */
+/* ---- Corpus ---- */
 
 static bool read_input(input *in, const char *path)
 {
@@ -137,8 +136,7 @@ static void free_corpus(corpus *c)
     }
 }
 
-/* ---- Mutants -----------------------------------------------------------------------------------
- */
+/* ---- Mutants ---- */
 
 static void insert(input *in, size_t at, const uint8_t *bytes, size_t n)
 {

@@ -60,8 +60,7 @@ static void write_file(const char *path, const char *text)
     assert_int_equal(fclose(file), 0);
 }
 
-/* ---- Loading ----------------------------------------------------------------------------------
- */
+/* ---- Loading ---- */
 
 static void load_text_ok(cop_config *cfg, const char *text)
 {
@@ -133,8 +132,7 @@ static void test_every_default_is_within_its_own_range(void **state)
     cop_config_fini(&cfg);
 }
 
-/* ---- Errors -----------------------------------------------------------------------------------
- */
+/* ---- Errors ---- */
 
 typedef struct {
     const char *text, *message;
@@ -305,8 +303,7 @@ static void test_deep_and_long_text_is_refused(void **state)
     cop_config_fini(&cfg);
 }
 
-/* ---- Assignments ------------------------------------------------------------------------------
- */
+/* ---- Assignments ---- */
 
 static void test_assignments_are_checked_alike(void **state)
 {
@@ -372,8 +369,7 @@ static void test_assignments_take_the_value_as_it_stands(void **state)
     cop_config_fini(&cfg);
 }
 
-/* ---- Printing ---------------------------------------------------------------------------------
- */
+/* ---- Printing ---- */
 
 static void test_printed_defaults_load_back(void **state)
 {
@@ -507,8 +503,7 @@ static void test_help_lists_the_keys_of_a_prefix(void **state)
     free(text);
 }
 
-/* ---- Includes ---------------------------------------------------------------------------------
- */
+/* ---- Includes ---- */
 
 /* A folder of its own under the build, and back, for tests that need files. */
 static int enter_folder(void **state)
@@ -614,8 +609,7 @@ static void test_unreadable_files_are_named(void **state)
     assert_load_fails("big.yaml", COP_ERR_INVALID, "big.yaml: more than 65536 bytes");
 }
 
-/* ---- Shipped files ----------------------------------------------------------------------------
- */
+/* ---- Shipped files ---- */
 
 static int load_folder(const char *folder)
 {
@@ -659,8 +653,7 @@ static void test_every_shipped_file_loads(void **state)
     cop_config_fini(&cfg);
 }
 
-/* ---- Nearest name ------------------------------------------------------------------------------
- */
+/* ---- Nearest name ---- */
 
 static void test_nearest_name(void **state)
 {
