@@ -51,6 +51,12 @@ TTFT_PARTS = {
 CROSS_RANK_PARTS = ("send", "return")
 HIT_CLASSES = ("hit_local_tokens", "hit_migrated_tokens", "hit_host_tokens")
 
+MAX_WORKERS = 65536  # of cluster.workers
+WORKER_COLUMNS = (
+    ("requests", "worker"), ("steps", "worker"), ("workers", "worker"),
+    ("transfers", "src"), ("transfers", "dst"),
+)  # fmt: skip
+
 # Columns that the analysis uses. More may be in the file; one of these missing is an error.
 COLUMNS = {
     "requests": (
@@ -117,10 +123,7 @@ class Record:
         """Workers of the run, those that got no request included: a worker that idles is load
         imbalance, not absence."""
         count = int(self.attributes.get("workers", 0) or self.config.get("cluster.workers", 0))
-        for table, column in (
-            ("requests", "worker"), ("steps", "worker"), ("workers", "worker"),
-            ("transfers", "src"), ("transfers", "dst"),
-        ):  # fmt: skip
+        for table, column in WORKER_COLUMNS:
             values = self.tables[table][column]
             if len(values):
                 count = max(count, int(values.max()) + 1)
@@ -144,6 +147,7 @@ def load(path, candidates=False):
         except (OSError, RuntimeError) as error:
             raise RecordError(f"{path}: damaged: {_first_line(error)}") from None
     run = Record(path, attributes, _state(attributes, swmr), tables, units, docs)
+    check_workers(path, tables)
     check_requests(path, run.requests, float(attributes.get("clock.offset_error_ns", 0) or 0))
     return run
 
@@ -234,6 +238,18 @@ def _first_line(error):
     return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
+def check_workers(path, tables):
+    """Per-worker numbers are made for 0 ... the largest id, so a wild one must not get through."""
+    for table, column in WORKER_COLUMNS:
+        values = tables[table][column].to_numpy()
+        rows = np.flatnonzero((values < -1) | (values >= MAX_WORKERS))
+        if len(rows):
+            raise RecordError(
+                f"{path}: /{table} row {rows[0]}: {column} is {values[rows[0]]}, not a worker"
+                f" (-1 to {MAX_WORKERS - 1})"
+            )
+
+
 def check_requests(path, requests, clock_error_ns=0.0):
     """Raises a RecordError at the first row that breaks an identity of tables.def.
 
@@ -242,7 +258,8 @@ def check_requests(path, requests, clock_error_ns=0.0):
     def fail_if(bad, describe):
         rows = np.flatnonzero(np.asarray(bad))
         if len(rows):
-            row = requests.iloc[rows[0]]
+            # column by column: a row of mixed types would pass through float64 and lose digits
+            row = {column: requests[column].iloc[rows[0]] for column in requests}
             raise RecordError(
                 f"{path}: /requests row {rows[0]} (request_id {int(row['request_id'])}):"
                 f" {describe(row)}"

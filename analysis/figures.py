@@ -226,10 +226,11 @@ def bar_places(axis, rows, facts):
 
 
 def fit_caption(name, fact):
-    """Name and facts share a line: facts give way first, to their first number, then the name."""
-    width, name_glyph, fact_glyph = 510, 9.0, 7.2  # pixels: panel, bold 10 pt, plain 9 pt
-    if len(name) * name_glyph + len(fact) * fact_glyph > width:
-        fact = re.split("[:,]", fact)[0]
+    """Name and facts share a line: facts give way first, from the last to the one before the
+    colon or the first comma, then the end of the name."""
+    width, name_glyph, fact_glyph = 515, 8.7, 6.6  # pixels: panel, bold 10 pt, plain 9 pt
+    while len(name) * name_glyph + len(fact) * fact_glyph > width and re.search("[:,]", fact):
+        fact = re.sub("[:,][^:,]*$", "", fact)
     room = int((width - len(fact) * fact_glyph) / name_glyph)
     return (name if len(name) <= room else name[: room - 1] + "\u2026"), fact
 

@@ -40,9 +40,9 @@ def labels(runs):
 def _word(key, run):
     value = run.config.get(key, "?")
     if key == "migration.policy":
-        return "no migration" if value == "off" else f"{value}"
+        return "no migration" if value == "off" else str(value)
     if key in POLICY_KEYS:
         return str(value)
     if key == "cache.enabled":
-        return "cache on" if value in (True, 1, "true") else "cache off"
+        return "cache off" if value in (False, 0, "false") else "cache on"
     return f"{key.rsplit('.', 1)[-1]} {value}"

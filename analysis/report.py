@@ -4,7 +4,7 @@
     report.py RUN.h5                 table on stdout, figure beside the run (RUN.png, RUN.svg)
     report.py A.h5 B.h5 C.h5         the same, side by side, with ratios to A
     report.py --json RUN.h5          every number (metrics.md says what each one is)
-    report.py --live RUN.h5          redraws the table each second while the run goes on
+    report.py --live RUN.h5          redraws a short table each second while the run goes on
 """
 
 import argparse
@@ -45,7 +45,7 @@ def parse(arguments):
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="run, metric, value: a line per number")
     form.add_argument("--json", action="store_true", help="the same numbers as one JSON object")
-    form.add_argument("--live", action="store_true", help="redraw the table while a run goes on")
+    form.add_argument("--live", action="store_true", help="redraw a short table while a run goes on")
     figure = parser.add_mutually_exclusive_group()
     figure.add_argument("-o", metavar="PREFIX", dest="prefix", help="write PREFIX.png, PREFIX.svg")
     figure.add_argument("--figure", metavar="FILE", help="write FILE (.png, .svg or .pdf)")
@@ -93,6 +93,9 @@ def render(runs, options):
         return tables.csv_text(summaries, names)
     if options.json:
         return tables.json_text(summaries, names, notes)
+    if options.live:
+        live_form = {"sections": tables.live_layout(), "workers_shown": tables.LIVE_WORKERS_SHOWN}
+        return tables.text(summaries, names, **live_form)
     return tables.text(summaries, names, notes)
 
 

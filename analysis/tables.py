@@ -9,7 +9,7 @@ from coppice_record import MISS_CLASSES, OUTCOMES, TTFT_PARTS
 MS, US, PERCENT, PLAIN = "ms", "us", "%", ""
 SCALES = {MS: 1e-6, US: 1e-3, PERCENT: 100, "MB": 1e-6, "MB/s": 1e-6, "s": 1e-9}
 IDLE = {"0", "0.000", "-"}
-WORKERS_SHOWN = 16  # of a run in the text; --csv and --json have all
+WORKERS_SHOWN, LIVE_WORKERS_SHOWN = 16, 4  # of a run in the text; --csv and --json have all
 
 
 def layout():
@@ -48,6 +48,31 @@ def layout():
         ("migrations", migration_rows()),
         ("load over workers", load_rows()),
         ("router", router_rows()),
+    ]
+
+
+def live_layout():
+    """What fits a terminal while a run goes on."""
+    return [
+        (
+            "so far",
+            [
+                ("finished", PLAIN, ("requests", "finished")),
+                ("rejected", PLAIN, ("requests", "rejected")),
+                ("duration", "s", ("span_ns",)),
+                ("TTFT p50", MS, ("ttft_ns", "all", "p50")),
+                ("TTFT p90", MS, ("ttft_ns", "all", "p90")),
+                ("TTFT p99", MS, ("ttft_ns", "all", "p99")),
+                ("TTFT p50, no hit", MS, ("ttft_ns", "cold", "p50")),
+                ("TTFT p50, hit", MS, ("ttft_ns", "hit", "p50")),
+                ("hit ratio", PERCENT, ("hit", "token_ratio")),
+                ("ideal (infinite cache)", PERCENT, ("hit", "ideal_ratio")),
+                ("saved", PLAIN, ("tokens", "saved")),
+                ("migrations", PLAIN, ("migrations", "count")),
+                ("output tokens", "1/s", ("throughput", "output_tokens_per_s")),
+                ("busy share (mean)", PERCENT, ("load", "busy_share")),
+            ],
+        )
     ]
 
 
@@ -146,13 +171,13 @@ def show_ratio(value, first):
     return f"x{times:.2f}" if abs(times) < 100 else f"x{times:,.0f}"
 
 
-def text(summaries, names, notes=()):
+def text(summaries, names, notes=(), sections=None, workers_shown=WORKERS_SHOWN):
     """The report: one column per run, and beside each but the first its ratio to the first."""
     lines = header(summaries, names)
     lines += [f"note: {note}" for note in notes]
     many = len(names) > 1
     heads = [f"[{i + 1}]" if many else "" for i in range(len(names))]
-    for section, rows in layout():
+    for section, rows in sections or layout():
         body = [row_cells(summaries, row) for row in rows]
         body = [cells for cells in body if any(cell not in ("-", "") for cell in cells[2:])]
         if not body:
@@ -161,7 +186,7 @@ def text(summaries, names, notes=()):
             body = body[:1] + [c for c in body[1:] if set(c[2::2]) - IDLE]
         lines += ["", *aligned(section, heads, body)]
     for summary, head in zip(summaries, heads):
-        lines += ["", *worker_lines(summary, head)]
+        lines += ["", *worker_lines(summary, head, workers_shown)]
     return "\n".join(lines) + "\n"
 
 
@@ -213,17 +238,17 @@ def line(cells, widths):
     return (left + " " + " ".join(right)).rstrip()
 
 
-def worker_lines(summary, head):
+def worker_lines(summary, head, shown):
     rows = summary["load"]["per_worker"]
     title = f"PER WORKER {head}".rstrip()
     lines = [f"{title:<16} {'requests':>10} {'computed':>12} {'saved':>12} {'busy %':>8}"]
-    for row in rows[:WORKERS_SHOWN]:
+    for row in rows[:shown]:
         lines.append(
             f"{row['worker']:<16} {row['requests']:>10,} {row['computed_tokens']:>12,}"
             f" {row['hit_tokens']:>12,} {show(row['busy_share'], PERCENT):>8}"
         )
-    if len(rows) > WORKERS_SHOWN:
-        lines.append(f"... and {len(rows) - WORKERS_SHOWN} more: see --csv")
+    if len(rows) > shown:
+        lines.append(f"... and {len(rows) - shown} more: see --csv")
     return lines
 
 

@@ -69,13 +69,13 @@ class Layout(FolderTest):
         runs = []
         for i in range(count):
             path = self.path(f"run{i}.h5")
-            demo_run.write_demo(path, demo_run.POLICIES[i % 3], 150, 2 + i, 6)
+            demo_run.write_demo(path, demo_run.POLICIES[i % 3], 60, 2 + i, 6)
             runs.append(coppice_record.load(path))
         return runs
 
     def test_nothing_covers_anything(self):
         long = "sglang_cache_aware + replicate_hot + lru, number"
-        for count, name in ((1, None), (3, None), (7, long)):
+        for count, name in ((1, None), (2, None), (5, long)):
             with self.subTest(runs=count), pyplot.rc_context(figures.STYLE):
                 runs = self.loaded(count)
                 names = [f"{name} {i}" for i in range(count)] if name else labels.labels(runs)

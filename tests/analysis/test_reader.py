@@ -173,6 +173,18 @@ class Refusals(FolderTest):
         self.refuses(self.spoiled(1, "miss_class", 8), "row 1", "miss_class is 9")
         self.refuses(self.spoiled(1, "request_id", -1), "row 1", "occurs twice")
 
+    def test_wild_worker(self):
+        def change(tables):
+            tables["steps"][1]["worker"] = 1 << 30
+
+        self.refuses(self.known(change=change), "/steps row 1", "worker is 1073741824")
+
+    def test_large_ids_are_told_exactly(self):
+        def change(tables):
+            tables["requests"][1].update(request_id=2**64 - 3, status=9)
+
+        self.refuses(self.known(change=change), "row 1", f"request_id {2**64 - 3})")
+
     def test_rejected_requests_need_no_stamps(self):
         run = coppice_record.load(self.spoiled(5, "ttft_ns", 12345))
         self.assertEqual(len(run.requests), 6)

@@ -235,6 +235,9 @@ class Labels(unittest.TestCase):
             self.named(run("a", cache__enabled=False), run("b", cache__enabled=True)),
             ["cache off", "cache on"],
         )
+        self.assertEqual(
+            self.named(run("a", cache__enabled="false"), run("b")), ["cache off", "cache on"]
+        )
 
 
 class Errors(FolderTest):
