@@ -2,8 +2,8 @@
 
     import coppice_record
     run = coppice_record.load("run.h5")
-    run.requests                 pandas DataFrame, one per table; columns as in src/record/tables.def
-    run.config["router.policy"]  the effective configuration; run.origin says where each key came from
+    run.requests                 pandas DataFrame, one per table; columns as in tables.def
+    run.config["router.policy"]  the effective configuration; run.origin: where from
     run.attributes               everything else at the root: git_revision, host, cost.*, ...
     run.state                    COMPLETED, CUT_SHORT, SALVAGED or OPEN
 

@@ -39,6 +39,7 @@ import metrics  # noqa: E402
 SIZE_IN, DPI = (16, 10), 100
 INK, FAINT = "#1d2329", "#4a525a"
 RUN_COLOURS = ("#0b6e8a", "#e07b00", "#7a3b9a", "#3f8f3f", "#c2375b", "#8c6d31", "#5a6472")
+RUN_DASHES = ("-", (0, (4, 1.2)), (0, (1.6, 1)), (0, (6, 1, 1.5, 1)))  # equal curves stay visible
 PART_COLOURS = {  # overheads grey, waiting warm, work green
     "dispatch": "#3d4450",
     "route": "#6c7683",
@@ -55,7 +56,9 @@ TOKEN_COLOURS = {
     "hit_host": ("#8f6bc1", "hit, host tier"),
     "computed": ("#d3d8de", "computed"),
 }
-BUSY_COLOURS = LinearSegmentedColormap.from_list("busy", ("#f3f5f7", "#8fc3cf", "#0b6e8a", "#062c3a"))
+BUSY_COLOURS = LinearSegmentedColormap.from_list(
+    "busy", ("#f3f5f7", "#8fc3cf", "#0b6e8a", "#062c3a")
+)
 KIND_TITLES = {"cold": "no hit", "partial": "partial hit", "full": "full hit"}
 HEATMAPS_SHOWN = 4
 WORKER_BARS_SHOWN = 8
@@ -107,6 +110,13 @@ def draw(runs, names):
     return figure
 
 
+def run_lines(colours):
+    return [
+        {"color": colour, "linestyle": RUN_DASHES[i % len(RUN_DASHES)]}
+        for i, colour in enumerate(colours)
+    ]
+
+
 def write_title(figure, runs, names, colours, columns):
     """One line of facts for a single run; with several, the legend that holds for every panel."""
     if len(runs) == 1:
@@ -119,7 +129,8 @@ def write_title(figure, runs, names, colours, columns):
         figure.suptitle(names[0], x=0.055, y=0.975, ha="left", weight="bold", size=15)
         figure.text(0.055, 0.923, ", ".join([count, *told, run.state]), color=FAINT, size=11)
         return
-    figure.suptitle(f"{len(runs)} runs compared", x=0.055, y=0.975, ha="left", weight="bold", size=15)
+    title = f"{len(runs)} runs compared"
+    figure.suptitle(title, x=0.055, y=0.975, ha="left", weight="bold", size=15)
     marks = [
         pyplot.Line2D([], [], color=colour, linewidth=4, label=legend_label(run, name))
         for run, name, colour in zip(runs, names, colours)
@@ -161,12 +172,12 @@ def draw_ttft(figure, place, runs, colours):
 def draw_ttft_kind(axis, kind, runs, colours):
     counts = []
     axis.set_xscale("log")
-    for run, colour in zip(runs, colours):
+    for run, line in zip(runs, run_lines(colours)):
         finished = run.finished
         ttft_ms = np.sort(finished["ttft_ns"][metrics.hit_kind(run, finished) == kind]) / 1e6
         counts.append(len(ttft_ms))
         if len(ttft_ms):
-            axis.step(*distribution_steps(ttft_ms), where="post", color=colour, linewidth=1.8)
+            axis.step(*distribution_steps(ttft_ms), where="post", linewidth=1.8, **line)
     axis.set_title("TTFT, " + KIND_TITLES[kind], pad=10)
     for i, (count, colour) in enumerate(zip(counts, colours)):
         axis.text(
@@ -322,9 +333,9 @@ def draw_timeline(figure, place, runs, colours):
     hit_axis = figure.add_subplot(grid[0])
     queue_axis = figure.add_subplot(grid[1], sharex=hit_axis)
     window_s = end_s / 20
-    for run, colour in zip(runs, colours):
-        draw_hit_ratio(hit_axis, run, colour, end_s, window_s)
-        draw_waiting(queue_axis, run, colour, end_s)
+    for run, line in zip(runs, run_lines(colours)):
+        draw_hit_ratio(hit_axis, run, line, end_s, window_s)
+        draw_waiting(queue_axis, run, line, end_s)
     hit_axis.set_xlim(0, end_s)
     hit_axis.set_ylim(0, 1.03)
     hit_axis.set_yticks((0, 0.5, 1))
@@ -377,7 +388,7 @@ def seconds(run, stamps_ns):
     return (np.asarray(stamps_ns, dtype=float) - metrics.run_start_ns(run)) / 1e9
 
 
-def draw_hit_ratio(axis, run, colour, end_s, window_s):
+def draw_hit_ratio(axis, run, line, end_s, window_s):
     """Tokens hit over prompt tokens of the requests routed in the window that ends there."""
     finished = run.finished.sort_values("routed_ns")
     at_s = seconds(run, finished["routed_ns"])
@@ -389,16 +400,16 @@ def draw_hit_ratio(axis, run, colour, end_s, window_s):
     asked = prompt[last] - prompt[first]
     with np.errstate(invalid="ignore", divide="ignore"):
         share = np.where(asked > 0, (hit[last] - hit[first]) / asked, np.nan)
-    axis.plot(times, share, color=colour, linewidth=1.6)
+    axis.plot(times, share, linewidth=1.6, **line)
 
 
-def draw_waiting(axis, run, colour, end_s):
+def draw_waiting(axis, run, line, end_s):
     """Exact at each instant: requests scheduled whose prefill has not begun."""
     finished = run.finished
     times = np.linspace(0, end_s, 4 * TIME_BINS)
     came = np.searchsorted(np.sort(seconds(run, finished["scheduled_ns"])), times, side="right")
     began = np.searchsorted(np.sort(seconds(run, finished["prefill_start_ns"])), times, "right")
-    axis.plot(times, came - began, color=colour, linewidth=1.4, drawstyle="steps-post")
+    axis.plot(times, came - began, linewidth=1.4, drawstyle="steps-post", **line)
 
 
 def draw_busy(axis, run, end_s, shown):

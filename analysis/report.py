@@ -45,7 +45,7 @@ def parse(arguments):
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--csv", action="store_true", help="run, metric, value: a line per number")
     form.add_argument("--json", action="store_true", help="the same numbers as one JSON object")
-    form.add_argument("--live", action="store_true", help="redraw a short table while a run goes on")
+    form.add_argument("--live", action="store_true", help="redraw a short table as a run goes on")
     figure = parser.add_mutually_exclusive_group()
     figure.add_argument("-o", metavar="PREFIX", dest="prefix", help="write PREFIX.png, PREFIX.svg")
     figure.add_argument("--figure", metavar="FILE", help="write FILE (.png, .svg or .pdf)")

@@ -57,9 +57,10 @@ class Files(FolderTest):
             rgb = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
             return int((np.abs(pixels - rgb).sum(axis=2) == 0).sum())
 
-        # prefill is 54 of 84 ms on average, queue 23: the areas keep that ratio, rows summed up
-        prefill, queue = count(figures.PART_COLOURS["prefill"]), count(figures.PART_COLOURS["queue"])
-        # over the bars all, no hit, partial, full: prefill 54+95+40+20, queue 23+50+15+0
+        # areas are as the numbers: sums of the means of the four bars, in ms
+        prefill = count(figures.PART_COLOURS["prefill"])
+        queue = count(figures.PART_COLOURS["queue"])
+        # all, no hit, partial, full: prefill 54 + 95 + 40 + 20, queue 23 + 50 + 15 + 0
         self.assertAlmostEqual(prefill / queue, 209 / 88, delta=0.15)
         self.assertGreater(count(figures.TOKEN_COLOURS["hit_migrated"][0]), 1000)
 

@@ -1,4 +1,4 @@
-"""coppice_record: every state a file can be in, every identity it must hold, the schema it reads."""
+"""coppice_record: every state a file can be in, every identity it must hold, the schema."""
 
 import os
 import re
