@@ -41,7 +41,7 @@ static bool first_of_the_job(void)
 
 static void complain(const cop_error *err)
 {
-    if (err->text[0])
+    if (err->status != COP_OK && err->text[0])
         fprintf(stderr, "coppice: %s\n", err->text);
 }
 
@@ -57,11 +57,14 @@ static cop_status run_on_ranks(cop_cli *cli, int argc, char **argv, cop_error *e
     if (cop_bus_rank(bus) != 0)
         log = (cop_log){.out = stderr, .rank = cop_bus_rank(bus), .quiet = true};
     bool running = strcmp(cli->command, "run") == 0;
-    status = running ? cop_cluster_run(bus, &cli->cfg, &log, &interrupted, err)
+    bool together = false;
+    status = running ? cop_cluster_run(bus, &cli->cfg, &log, &interrupted, &together, err)
                      : cop_bench_transfer(bus, &cli->cfg, stdout, err);
-    if (status == COP_OK) {
+    if (status == COP_OK || (together && !interrupted)) {
+        complain(err);
+        err->text[0] = '\0';
         cop_bus_close(bus);
-        return COP_OK;
+        return status;
     }
     if (!interrupted || cop_bus_rank(bus) == 0)
         complain(err);

@@ -8,7 +8,7 @@
  *     cop_config_fini(&cfg);
  *
  * Errors are COP_ERR_INVALID with one line: file:line:column, what is wrong, and the nearest key
- * ("unknown key 'cache.evicton'; did you mean 'cache.eviction'?"); COP_ERR_IO for a file that
+ * ("unknown key 'cache.evicton'; did you mean 'cache.eviction'?"); also for a file that
  * cannot be read. On error *cfg is unchanged.
  *
  * A file nests its keys (cache: {eviction: lru}); an assignment writes the path with dots. Included

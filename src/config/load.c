@@ -46,7 +46,7 @@ static cop_status read_all(int fd, char *text, size_t *size)
         if (n < 0 && errno == EINTR)
             continue;
         if (n < 0)
-            return COP_ERR_IO;
+            return COP_ERR_INVALID;
         if (n == 0)
             break;
         *size += (size_t)n;
@@ -60,13 +60,13 @@ static cop_status read_file(source *file, char **text, size_t *size, cop_error *
 {
     int fd = open(file->name, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
-        return cop_fail(err, COP_ERR_IO, "%s: %s", file->name, strerror(errno));
+        return cop_fail(err, COP_ERR_INVALID, "%s: %s", file->name, strerror(errno));
     struct stat st;
     cop_status status = COP_OK;
     if (fstat(fd, &st) != 0)
-        status = cop_fail(err, COP_ERR_IO, "%s: %s", file->name, strerror(errno));
+        status = cop_fail(err, COP_ERR_INVALID, "%s: %s", file->name, strerror(errno));
     else if (!S_ISREG(st.st_mode))
-        status = cop_fail(err, COP_ERR_IO, "%s: not a regular file", file->name);
+        status = cop_fail(err, COP_ERR_INVALID, "%s: not a regular file", file->name);
     else if (st.st_size > COP_YAML_MAX_BYTES)
         status = cop_fail(err, COP_ERR_INVALID, "%s: more than %d bytes", file->name,
                           COP_YAML_MAX_BYTES);
@@ -78,7 +78,7 @@ static cop_status read_file(source *file, char **text, size_t *size, cop_error *
         if (read_all(fd, bytes, size) == COP_OK) {
             *text = bytes;
         } else {
-            status = cop_fail(err, COP_ERR_IO, "%s: %s", file->name, strerror(errno));
+            status = cop_fail(err, COP_ERR_INVALID, "%s: %s", file->name, strerror(errno));
             free(bytes);
         }
     }

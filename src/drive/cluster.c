@@ -26,17 +26,22 @@ typedef struct {
 
 /* ---- setting up --------------------------------------------------------------------------- */
 
-/* Every rank says how it fares; all learn the first failure, so that all give up together. */
-static cop_status agree(cluster *c, cop_status mine)
+/* Every rank says how it fares; all learn the first failure, so that all give up together. Only the
+ * first rank that failed keeps its text: bad input is the same for all of them. */
+static cop_status agree(cluster *c, cop_status mine, cop_error *err)
 {
-    int32_t status = (int32_t)mine, worst = COP_OK;
+    int32_t status = (int32_t)mine, verdict[2] = {COP_OK, -1}; /* the failure, and whose it is */
     int32_t *all = c->rank == 0 ? cop_calloc((size_t)c->size, sizeof *all) : NULL;
     cop_bus_gather(c->bus, &status, sizeof status, all);
-    for (int i = 0; all && i < c->size && worst == COP_OK; i++)
-        worst = all[i];
+    for (int i = 0; all && i < c->size && verdict[0] == COP_OK; i++) {
+        verdict[0] = all[i];
+        verdict[1] = i;
+    }
     free(all);
-    cop_bus_broadcast(c->bus, &worst, sizeof worst);
-    return (cop_status)worst;
+    cop_bus_broadcast(c->bus, verdict, sizeof verdict);
+    if (verdict[0] != COP_OK && verdict[1] != c->rank)
+        err->text[0] = '\0';
+    return (cop_status)verdict[0];
 }
 
 static cop_status count_workers(cluster *c, cop_error *err)
@@ -91,14 +96,14 @@ static cop_status open_frontend(cluster *c, const cop_greeting *greetings, doubl
 static cop_status set_up(cluster *c, cop_error *err)
 {
     cop_greeting mine;
-    cop_status status = agree(c, open_engine(c, &mine, err));
+    cop_status status = agree(c, open_engine(c, &mine, err), err);
     if (status != COP_OK)
         return status;
     int64_t offset_ns, error_ns, worst_error_ns = 0;
     cop_bus_sync_clock(c->bus, &offset_ns, &error_ns);
     if (c->engine)
         status = cop_engine_probe(c->engine, &mine, err);
-    status = agree(c, status);
+    status = agree(c, status, err);
     if (status != COP_OK)
         return status;
 
@@ -112,7 +117,7 @@ static cop_status set_up(cluster *c, cop_error *err)
     uint64_t block_bytes = greetings[c->first_rank].block_bytes;
     cop_bus_broadcast(c->bus, &block_bytes, sizeof block_bytes);
     double block_ns = cop_bus_measure_ns(c->bus, block_bytes);
-    status = agree(c, open_frontend(c, greetings, small_ns, block_ns, worst_error_ns, err));
+    status = agree(c, open_frontend(c, greetings, small_ns, block_ns, worst_error_ns, err), err);
     free(greetings);
     free(errors);
     if (status != COP_OK)
@@ -125,7 +130,7 @@ static cop_status set_up(cluster *c, cop_error *err)
         cop_engine_start(c->engine, c->clock_to_run_ns);
     if (c->frontend)
         status = cop_frontend_start(c->frontend, c->clock_to_run_ns, err);
-    return agree(c, status);
+    return agree(c, status, err);
 }
 
 /* ---- the loop ----------------------------------------------------------------------------- */
@@ -237,7 +242,7 @@ static cop_status run_loop(cluster *c, cop_error *err)
 /* ---- the whole ---------------------------------------------------------------------------- */
 
 cop_status cop_cluster_run(cop_bus *bus, const cop_config *cfg, const cop_log *log,
-                           const volatile sig_atomic_t *interrupted, cop_error *err)
+                           const volatile sig_atomic_t *interrupted, bool *together, cop_error *err)
 {
     cluster c = {.bus = bus,
                  .cfg = cfg,
@@ -247,10 +252,11 @@ cop_status cop_cluster_run(cop_bus *bus, const cop_config *cfg, const cop_log *l
                  .size = cop_bus_size(bus)};
     err->text[0] = '\0';
     c.outbox = cop_calloc((size_t)c.size, sizeof *c.outbox);
-    cop_status status = agree(&c, count_workers(&c, err));
+    cop_status status = agree(&c, count_workers(&c, err), err);
     if (status == COP_OK)
         status = set_up(&c, err);
     bool set = status == COP_OK;
+    *together = !set;
     if (set)
         status = run_loop(&c, err);
     if (c.frontend) {

@@ -17,9 +17,11 @@
 
 #include <signal.h>
 
-/* Collective. On COP_ERR_INTERRUPTED the record has been closed as incomplete. Only the rank that
- * met the error has its text; the others get the status with an empty text. */
+/* Collective. On COP_ERR_INTERRUPTED the record has been closed as incomplete. *together: every
+ * rank returns with this failure, so the job can end in order; the first that met it has its text,
+ * the others an empty one. Otherwise the other ranks know nothing of the failure yet. */
 cop_status cop_cluster_run(cop_bus *bus, const cop_config *cfg, const cop_log *log,
-                           const volatile sig_atomic_t *interrupted, cop_error *err);
+                           const volatile sig_atomic_t *interrupted, bool *together,
+                           cop_error *err);
 
 #endif

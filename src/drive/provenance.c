@@ -23,10 +23,14 @@ static void write_config(cop_record *record, const cop_config *cfg)
     const cop_key *keys;
     size_t count = cop_config_keys(&keys);
     for (size_t i = 0; i < count; i++) {
-        char name[192], value[1024];
-        cop_config_value(cfg, i, value, sizeof value);
+        char name[192], number[1024];
+        const char *text = number;
+        if (keys[i].type == COP_KEY_STRING || keys[i].type == COP_KEY_CHOICE)
+            text = *(char *const *)((const char *)cfg + keys[i].offset);
+        else
+            cop_config_value(cfg, i, number, sizeof number);
         snprintf(name, sizeof name, "config.%s", keys[i].path);
-        cop_record_text(record, name, value);
+        cop_record_text(record, name, text);
         snprintf(name, sizeof name, "config.%s.origin", keys[i].path);
         cop_record_text(record, name, origins[cfg->origin[i]]);
     }

@@ -28,6 +28,10 @@ class BadInput(ClusterTest):
             file.write(text)
         return self.path(name)
 
+    def trace_lines(self):
+        with open(os.path.join(SOURCE, "tests/data/mooncake_small.jsonl")) as file:
+            return file.read().splitlines()
+
     def test_config(self):
         bad = self.write("bad.yaml", "seed: 1\ncache:\n  evicton: lru\n")
         self.refuse([bad], r"bad\.yaml:3:3: .*cache\.evicton.*did you mean .*cache\.eviction")
@@ -42,14 +46,14 @@ class BadInput(ClusterTest):
 
     def test_trace(self):
         trace = ["--set", "workload.format=mooncake", "--set"]
-        good = open(os.path.join(SOURCE, "tests/data/mooncake_small.jsonl")).read().splitlines()
+        good = self.trace_lines()
         bad = self.write("bad.jsonl", "\n".join([good[0], good[1], good[2][:-9]]) + "\n")
         self.refuse([self.config(), *trace, f"workload.path={bad}"], r"bad\.jsonl:3: ")
         self.refuse([self.config(), *trace, f"workload.path={self.path('none.jsonl')}"],
                     r"none\.jsonl")
 
     def test_bad_lines_can_be_skipped(self):
-        good = open(os.path.join(SOURCE, "tests/data/mooncake_small.jsonl")).read().splitlines()
+        good = self.trace_lines()
         bad = self.write("bad.jsonl", "\n".join(good[:5] + ["{nonsense"] + good[5:20]) + "\n")
         record = self.run_cluster(2, "skip.h5", {
             "workload.format": "mooncake", "workload.path": bad, "workload.scale": 32,

@@ -244,10 +244,7 @@ static void test_load_errors_say_where_and_what(void **state)
         cop_error err = {0};
         cop_status status = cop_config_load_text(&cfg, "a.yaml", c->text, strlen(c->text), &err);
         assert_string_equal(err.text, c->message);
-        assert_int_equal(status,
-                         strstr(c->message, "include: /dev") || strstr(c->message, "No such")
-                             ? COP_ERR_IO
-                             : COP_ERR_INVALID);
+        assert_int_equal(status, COP_ERR_INVALID);
         assert_int_equal(err.status, status);
         assert_int_equal(cop_config_load_text(&cfg, "a.yaml", c->text, strlen(c->text), NULL),
                          status);
@@ -600,8 +597,8 @@ static void test_include_depth_and_number_are_bounded(void **state)
 
 static void test_unreadable_files_are_named(void **state)
 {
-    assert_load_fails("none.yaml", COP_ERR_IO, "none.yaml: No such file or directory");
-    assert_load_fails(".", COP_ERR_IO, ".: not a regular file");
+    assert_load_fails("none.yaml", COP_ERR_INVALID, "none.yaml: No such file or directory");
+    assert_load_fails(".", COP_ERR_INVALID, ".: not a regular file");
     FILE *file = fopen("big.yaml", "w");
     assert_non_null(file);
     assert_int_equal(ftruncate(fileno(file), 2 << 20), 0);
