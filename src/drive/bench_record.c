@@ -48,8 +48,8 @@ static void fill_column(char *to, const cop_column *column, uint64_t row, cop_rn
 
 static char *make_pool(const cop_schema *schema, cop_rng *rng)
 {
-    char *pool = cop_calloc(BATCH_ROWS * POOL_BATCHES, schema->row_bytes);
-    for (uint64_t row = 0; row < BATCH_ROWS * POOL_BATCHES; row++) {
+    char *pool = cop_calloc((size_t)BATCH_ROWS * POOL_BATCHES, schema->row_bytes);
+    for (uint64_t row = 0; row < (uint64_t)BATCH_ROWS * POOL_BATCHES; row++) {
         for (uint32_t c = 0; c < schema->column_count; c++)
             fill_column(pool + row * schema->row_bytes, &schema->columns[c], row, rng);
     }
@@ -192,9 +192,7 @@ static cop_status bench_close(bench *b, cop_error *err)
 
 static cop_status run(bench *b, cop_error *err)
 {
-    cop_status status = cop_record_open(&b->record, b->path, err);
-    if (status == COP_OK)
-        status = cop_record_start(b->record, err);
+    cop_status status = cop_record_start(b->record, err);
     if (status != COP_OK)
         return status;
     fprintf(b->out, "%s, appends of %d rows, unfiltered, page cache: %s\n", cop_record_library(),
@@ -208,19 +206,20 @@ static cop_status run(bench *b, cop_error *err)
     return status == COP_OK ? bench_close(b, err) : status;
 }
 
-static cop_status with_plain_file(bench *b, cop_error *err)
+static cop_status with_files(bench *b, cop_error *err)
 {
+    cop_status status = cop_record_open(&b->record, b->path, err);
+    if (status != COP_OK)
+        return status;
     size_t size = strlen(b->path) + sizeof ".plain";
     b->plain_path = cop_malloc(size);
     snprintf(b->plain_path, size, "%s.plain", b->path);
     b->plain = open(b->plain_path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    cop_status status = COP_OK;
     if (b->plain < 0)
         status = cop_fail(err, COP_ERR_IO, "%s: %s", b->plain_path, strerror(errno));
     else
         status = run(b, err);
-    if (b->record)
-        cop_record_abandon(b->record, NULL);
+    cop_record_abandon(b->record, NULL); /* NULL unless something failed */
     if (b->plain >= 0) {
         close(b->plain);
         unlink(b->plain_path);
@@ -256,7 +255,7 @@ cop_status cop_bench_record(const cop_config *cfg, FILE *out, cop_error *err)
     cop_rng_init(&rng, (uint64_t)cfg->seed, 0);
     for (int t = 0; t < COP_TABLES; t++)
         b.pool[t] = make_pool(cop_schema_of((cop_table)t), &rng);
-    status = with_plain_file(&b, err);
+    status = with_files(&b, err);
     for (int t = 0; t < COP_TABLES; t++)
         free(b.pool[t]);
     if (!given)

@@ -42,7 +42,7 @@ static herr_t read_trace(unsigned depth, const H5E_error2_t *entry, void *data)
     const char *words = entry->desc ? entry->desc : "";
     const char *number = strstr(words, "errno = ");
     if (number && !t->system_error)
-        t->system_error = atoi(number + strlen("errno = "));
+        t->system_error = (int)strtol(number + strlen("errno = "), NULL, 10);
     t->not_hdf5 |= entry->min_num == H5E_NOTHDF5;
     t->no_memory |= entry->maj_num == H5E_RESOURCE && entry->min_num == H5E_NOSPACE;
     if (!t->words[0]) {

@@ -106,6 +106,8 @@ cop_status cop_record_open(cop_record **out, const char *path, cop_error *err)
     for (int i = 0; i < COP_TABLES && status == COP_OK; i++)
         status = open_table(record, (cop_table)i, err);
     if (status != COP_OK) {
+        if (record->path)
+            unlink(record->path);
         release(record, true, NULL);
         return status;
     }

@@ -58,12 +58,17 @@ typedef struct cop_record cop_record;
  * it. The folder must exist. */
 cop_status cop_record_open(cop_record **out, const char *path, cop_error *err);
 
-/* Root attributes. Values set after cop_record_start are kept in memory and written at close. */
+/* Root attributes; a name set again takes the new value. Values set after cop_record_start are kept
+ * in memory and written at close. The recorder itself sets schema_version, and completed: 0 from
+ * the start on, 1 when closed so. Salvage adds salvaged. */
 void cop_record_text(cop_record *record, const char *name, const char *value);
 void cop_record_int(cop_record *record, const char *name, int64_t value);
 void cop_record_float(cop_record *record, const char *name, double value);
 
 cop_status cop_record_start(cop_record *record, cop_error *err);
+
+/* The first failure of an append, flush or start (COP_ERR_NO_SPACE: disk, quota or file size limit)
+ * ends the record: every later call returns it, and the file keeps what was flushed before. */
 
 /* Appends rows[count] of the table's row struct; copied. */
 cop_status cop_record_append(cop_record *record, cop_table table, const void *rows, size_t count,
@@ -72,12 +77,15 @@ cop_status cop_record_flush(cop_record *record, cop_error *err);
 uint64_t cop_record_rows(const cop_record *record, cop_table table);
 
 /* Ends the record, always releases it. completed: false marks the run as cut short (still
- * repacked). NULL is legal. */
+ * repacked). NULL is legal. When only the repacking fails, the error says so and PATH is the
+ * uncompressed record, closed, with every row and completed still 0. */
 cop_status cop_record_close(cop_record *record, bool completed, cop_error *err);
 /* Ends at once: flushes and leaves the SWMR file as a kill would, for use in a dying job. */
 cop_status cop_record_abandon(cop_record *record, cop_error *err);
 
-/* Turns the file of a killed run into a plain, compressed one; reports the rows of each table. */
+/* Turns the file of a killed (or still running) run into a plain, compressed one; reports the rows
+ * of each table. Rows behind damage are left out and counted in the table's attribute
+ * unreadable_rows. `out` appears when whole, or not at all. */
 cop_status cop_record_salvage(const char *in, const char *out, uint64_t rows[COP_TABLES],
                               cop_error *err);
 

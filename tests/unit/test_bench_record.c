@@ -44,8 +44,8 @@ static void test_bench_passes_errors_up(void **state)
     cop_config cfg = {
         .record_path = "/no/such/run.h5", .bench_rows = 10, .record_flush_ms = 5, .seed = 1};
     cop_error err;
-    assert_int_not_equal(cop_bench_record(&cfg, stdout, &err), COP_OK);
-    assert_non_null(strstr(err.text, "/no/such"));
+    assert_int_equal(cop_bench_record(&cfg, stdout, &err), COP_ERR_INVALID);
+    assert_non_null(strstr(err.text, "/no/such' does not exist"));
 }
 
 int main(void)

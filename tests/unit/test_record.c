@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "../record/read_back.h"
+#include "record/h5.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -300,6 +301,61 @@ static void test_salvage_stops_at_an_unreadable_chunk(void **state)
     assert_int_equal(rows[COP_TABLE_workers], 9000 + COP_TABLE_workers);
 }
 
+/* Leaves HDF5 room for hardly any metadata, so that it writes what it may as soon as it can. */
+static void starve_metadata_cache(cop_h5 file)
+{
+    H5AC_cache_config_t config = {.version = H5AC__CURR_CACHE_CONFIG_VERSION};
+    assert_true(H5Fget_mdc_config(file, &config) >= 0);
+    config.set_initial_size = true;
+    config.initial_size = config.min_size = config.max_size = 1024;
+    config.incr_mode = H5C_incr__off;
+    config.flash_incr_mode = H5C_flash_incr__off;
+    config.decr_mode = H5C_decr__off;
+    assert_true(H5Fset_mdc_config(file, &config) >= 0);
+}
+
+static void append_rows(const cop_h5_table *tables, uint64_t from, uint64_t to)
+{
+    cop_error err;
+    for (uint64_t i = from; i < to; i++) {
+        for (int t = 0; t < COP_TABLES; t++) {
+            pattern_row row;
+            recorded_row(&row, (cop_table)t, i);
+            assert_int_equal(cop_h5_table_append(tables[t], i, &row, 1, &err), COP_OK);
+        }
+    }
+}
+
+/* The file of a writer that ends between two flushes counts the rows of the first, and no more:
+ * HDF5 alone would have counted rows that were still in its chunk cache. */
+static void test_unflushed_rows_are_not_counted(void **state)
+{
+    files *f = *state;
+    cop_h5 file;
+    cop_h5_table tables[COP_TABLES];
+    cop_error err;
+    assert_int_equal(cop_h5_create(&file, f->path, true, &err), COP_OK);
+    starve_metadata_cache(file);
+    for (int t = 0; t < COP_TABLES; t++)
+        assert_int_equal(
+            cop_h5_table_create(&tables[t], file, cop_schema_of((cop_table)t), 100, &err), COP_OK);
+    assert_int_equal(cop_h5_start_swmr(file, &err), COP_OK);
+    for (int t = 0; t < COP_TABLES; t++)
+        assert_int_equal(cop_h5_table_hold(tables[t], &err), COP_OK);
+    append_rows(tables, 0, 42);
+    for (int t = 0; t < COP_TABLES; t++)
+        assert_int_equal(cop_h5_table_flush(tables[t], &err), COP_OK);
+    append_rows(tables, 42, 95);
+    cop_h5_detach(file);
+    for (int t = 0; t < COP_TABLES; t++)
+        cop_h5_table_close(&tables[t], NULL);
+    cop_h5_close(file, NULL);
+    assert_int_equal(cop_h5_open(&file, f->path, &err), COP_OK);
+    for (int t = 0; t < COP_TABLES; t++)
+        assert_int_equal(read_back_table(file, (cop_table)t), 42);
+    cop_h5_close(file, NULL);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, make_folder, remove_folder)
 
 int main(void)
@@ -313,6 +369,7 @@ int main(void)
         TEST(test_bad_paths_are_one_clear_line),
         TEST(test_failed_repack_keeps_the_rows),
         TEST(test_abandon_leaves_what_salvage_reads),
+        TEST(test_unflushed_rows_are_not_counted),
         TEST(test_salvage_of_a_completed_record),
         TEST(test_salvage_refuses_what_it_cannot_read),
         TEST(test_salvage_stops_at_an_unreadable_chunk),
