@@ -1,9 +1,10 @@
 /* What moves messages and KV blocks between ranks.
  *
- * cop_bus: control messages. Reliable, ordered for each pair of ranks, any size; sending never
- * blocks. cop_kv_ops: KV blocks, straight from and to the pools; posted on both sides with the same
- * transfer id and the same number of blocks, then polled. All calls come from one thread.
- * mpi.c implements both, on one duplicated communicator each. */
+ * cop_bus: control messages. Reliable, ordered for each pair of ranks, of any size below 2 GiB;
+ * sending never blocks. cop_kv_ops: KV blocks, straight from and to the pools; posted on both sides
+ * with the same transfer id and the same number of blocks, then polled. All calls come from one
+ * thread. mpi_bus.c and mpi_kv.c implement them, on duplicated communicators. A call that has no
+ * status to return and finds MPI failing says so and ends the job. */
 #ifndef COP_TRANSPORT_TRANSPORT_H
 #define COP_TRANSPORT_TRANSPORT_H
 
@@ -57,11 +58,12 @@ typedef struct {
     bool sent; /* we were the source */
     uint64_t bytes;
     int64_t wait_ns; /* posted -> first byte could go (link shared with transfers before it) */
-    int64_t wire_ns; /* first byte -> last byte there */
+    int64_t wire_ns; /* first byte -> last byte there; between hosts, after cop_bus_sync_clock */
 } cop_kv_done;
 
 typedef struct {
     const char *name;
+    /* Collective. */
     cop_status (*open)(cop_kv **out, cop_bus *bus, size_t block_bytes, double link_latency_us,
                        double link_bandwidth_mb_s, cop_error *err);
     void (*close)(cop_kv *kv); /* NULL is legal; transfers in flight are cancelled */

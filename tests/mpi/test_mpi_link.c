@@ -11,10 +11,10 @@ enum {
     TRIES = 7,
     LATENCY_US = 500,
     BANDWIDTH_MB_S = 200,
-    /* How much later than the model the best of TRIES may be: polls of ranks that share cores. A
-     * model that is wrong by a block (0.3 ms) in every transfer of 13 ms is for the lower bound
-     * and for the waits, which are exact, to find. */
-    NOISE_NS = 3 * COP_NS_PER_MS,
+    /* How much later than the model the best of TRIES may be, when ranks share busy cores and each
+     * yield costs a time slice. Twice the time on the wire, or the latency for every block, would
+     * be more. What is too early by less is for the lower bounds and the waits, which are exact. */
+    NOISE_NS = 10 * COP_NS_PER_MS,
 };
 
 static int64_t model_ns(uint64_t bytes)
@@ -115,15 +115,21 @@ static void share_as_sender(cop_bus *bus, cop_kv *kv, batch *const *b, const int
     cop_kv_mpi.send(kv, 0, to[0], b[0]->blocks, BLOCKS);
     cop_kv_mpi.send(kv, 1, to[1], b[1]->blocks, BLOCKS);
     int64_t posting = cop_clock_ns() - before;
-    cop_kv_done first = wait_one(bus, kv), second = wait_one(bus, kv);
-    int64_t took = cop_clock_ns() - before;
-    REQUIRE(bus, first.transfer == 0 && second.transfer == 1, "first come, first served");
-    REQUIRE(bus, first.wait_ns == 0, "%lld ns", (long long)first.wait_ns);
-    REQUIRE(bus, second.wait_ns <= alone && second.wait_ns >= alone - posting,
-            "waited %lld ns for %lld", (long long)second.wait_ns, (long long)alone);
+    cop_kv_done done[2] = {{.transfer = 2}, {.transfer = 2}};
+    for (int i = 0; i < 2; i++) { /* two receivers need not answer in order */
+        cop_kv_done next = wait_one(bus, kv);
+        REQUIRE(bus, next.transfer < 2 && next.sent, "transfer %llu",
+                (unsigned long long)next.transfer);
+        done[next.transfer] = next;
+    }
+    int64_t took = cop_clock_ns() - before, wait_ns = done[1].wait_ns;
+    REQUIRE(bus, done[0].transfer == 0 && done[1].transfer == 1, "one was reported twice");
+    REQUIRE(bus, done[0].wait_ns == 0, "%lld ns", (long long)done[0].wait_ns);
+    REQUIRE(bus, wait_ns <= alone && wait_ns >= alone - posting, "waited %lld ns for %lld",
+            (long long)wait_ns, (long long)alone);
     REQUIRE(bus, took >= 2 * alone + LATENCY_US * COP_NS_PER_US, "both in %lld ns",
             (long long)took);
-    REQUIRE(bus, hear(bus) + hear(bus) == second.wait_ns, "both ends know the wait");
+    REQUIRE(bus, hear(bus) + hear(bus) == wait_ns, "both ends know the wait");
 }
 
 static void test_share(cop_bus *bus)
@@ -168,8 +174,8 @@ static void test_latency_alone(cop_bus *bus)
         cop_kv_done done = wait_one(bus, kv);
         REQUIRE(bus, done.wire_ns >= LONG_US * COP_NS_PER_US && done.wait_ns == 0,
                 "wire %lld ns, wait %lld ns", (long long)done.wire_ns, (long long)done.wait_ns);
-        REQUIRE(bus, done.wire_ns < 10LL * LONG_US * COP_NS_PER_US, "the latency of %d blocks",
-                BLOCKS);
+        REQUIRE(bus, done.wire_ns < (int64_t)BLOCKS / 2 * LONG_US * COP_NS_PER_US,
+                "the latency of %d blocks", BLOCKS);
     }
     require_content(bus, in);
     close_batch(in);

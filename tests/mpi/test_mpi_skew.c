@@ -23,7 +23,7 @@ void cop_sleep_ns(int64_t ns)
 /* Every rank to its next: the receiver's wire time spans two clocks. */
 static void test_wire_time(cop_bus *bus, int64_t error_ns)
 {
-    enum { BLOCKS = 10, BLOCK_BYTES = 10000, LATENCY_US = 3000, LATE_NS = COP_NS_PER_S };
+    enum { BLOCKS = 10, BLOCK_BYTES = 10000, LATENCY_US = 3000, LATE_NS = 2 * COP_NS_PER_S };
     int rank = cop_bus_rank(bus), size = cop_bus_size(bus), from = (rank + size - 1) % size;
     cop_kv *kv = open_kv(bus, BLOCK_BYTES, LATENCY_US, 0);
     batch *out = open_batch((uint64_t)rank, BLOCKS, BLOCK_BYTES, true);
