@@ -77,7 +77,7 @@ static void pause_briefly(void)
 #endif
 }
 
-static void gate_wait(gate *g, cop_pool *pool, bool (*ready)(cop_pool *))
+__attribute__((noinline)) static void gate_wait(gate *g, cop_pool *pool, bool (*ready)(cop_pool *))
 {
     for (int i = 0; i < SPINS; i++) {
         if (ready(pool))

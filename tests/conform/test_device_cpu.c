@@ -197,21 +197,22 @@ static void prefill_in_chunks(cop_device *device, const reference *ref, const va
 
 static void check_chunks(const reference *ref, const variant *v)
 {
-    static const uint32_t chunks[] = {1, 7, 16, 100, TOKENS};
     static const struct {
-        uint32_t threads, block_tokens;
-    } setups[] = {{1, 16}, {2, 1}, {3, 24}, {2, 512}};
+        uint32_t threads, block_tokens, chunks[4];
+    } setups[] = {
+        {1, 16, {7, 16, 100, TOKENS}}, {2, 1, {7, TOKENS}}, {3, 24, {1, 16, 100}}, {2, 512, {100}}};
     for (size_t i = 0; i < sizeof setups / sizeof *setups; i++) {
-        cop_device *device = open_device(v, setups[i].threads, setups[i].block_tokens);
-        for (size_t c = i == 0; c < sizeof chunks / sizeof *chunks; c++) {
+        const uint32_t block_tokens = setups[i].block_tokens;
+        cop_device *device = open_device(v, setups[i].threads, block_tokens);
+        for (size_t c = 0; c < 4 && setups[i].chunks[c]; c++) {
             char what[64];
             uint32_t blocks[BLOCKS];
             size_t bytes;
             snprintf(what, sizeof what, "%u threads, blocks of %u, chunks of %u", setups[i].threads,
-                     setups[i].block_tokens, chunks[c]);
+                     block_tokens, setups[i].chunks[c]);
             make_table(blocks, 100 * i + c);
-            prefill_in_chunks(device, ref, v, blocks, 0, chunks[c], what);
-            char *kv = collect_kv(device, v, blocks, setups[i].block_tokens, TOKENS, &bytes);
+            prefill_in_chunks(device, ref, v, blocks, 0, setups[i].chunks[c], what);
+            char *kv = collect_kv(device, v, blocks, block_tokens, TOKENS, &bytes);
             assert_int_equal(bytes, ref->kv_bytes);
             if (memcmp(kv, ref->kv, bytes) != 0)
                 fail_msg("%s: KV differs", what);
