@@ -277,6 +277,14 @@ static void test_every_routing_policy(void **state)
     assert_int_equal(count, 6);
 }
 
+static void test_sglang_library_set(void **state)
+{
+    cop_router_options options = base_options();
+    options.policy = "sglang_cache_aware";
+    options.sglang_library_set = true;
+    run_scenario("sglang_cache_aware_library", &options);
+}
+
 static void test_estimated_ttft_counts_on_pulls(void **state)
 {
     cop_router_options options = base_options();
@@ -304,6 +312,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_routing_policy),
+        cmocka_unit_test(test_sglang_library_set),
         cmocka_unit_test(test_estimated_ttft_counts_on_pulls),
         cmocka_unit_test(test_every_migration_policy),
     };

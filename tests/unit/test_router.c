@@ -420,6 +420,26 @@ static void test_pull_waits_for_the_link(void **state)
     rig_close(r);
 }
 
+/* Of two holders, the one with nothing to send. */
+static void test_pull_takes_the_idle_sender(void **state)
+{
+    cop_router_options options = base_options();
+    options.workers = 4;
+    options.policy = "round_robin";
+    options.migration = "pull";
+    rig *r = rig_open(&options);
+    prompt(r, 1, 160, 0, 0);
+    report(r, COP_ROUTER_INSERTED, 0, 10);
+    report(r, COP_ROUTER_INSERTED, 3, 10);
+    prompt(r, 1, 160, 2, 16);
+    assert_int_equal(arrive(r)->worker, 0);
+    assert_int_equal(arrive(r)->worker, 1);
+    assert_int_equal(r->actions.plans[0].src, 0);
+    assert_int_equal(arrive(r)->worker, 2);
+    assert_int_equal(r->actions.plans[0].src, 3);
+    rig_close(r);
+}
+
 static void test_hot_prefixes_are_copied_until_enough_hold_them(void **state)
 {
     cop_router_options options = base_options();
@@ -510,8 +530,8 @@ static void test_sglang_relative_threshold(void **state)
 }
 
 /* library: 10,000 tokens (625 blocks) a worker, cut every 30 s, least recently used first. Of
- * eight prompts of 250 blocks, each worker keeps its last two, and half of the third, which is not
- * above the threshold. Where the tree decides there is no tie; by load there is one, all being
+ * eight prompts of 250 blocks, each worker keeps its last two and the first half of the third (the
+ * deep end goes first). Where the tree decides there is no tie; by load there is one, all being
  * idle. */
 static void test_sglang_tree_is_cut_when_due(void **state)
 {
@@ -526,8 +546,9 @@ static void test_sglang_tree_is_cut_when_due(void **state)
         }
         r->now_ns = (int64_t)30 * COP_NS_PER_S - !due;
         for (uint32_t i = PROMPTS; i-- > 0;) {
-            bool kept = !due || newer[worker[i]]++ < 2;
-            prompt(r, i, 4000, 0, 0);
+            uint32_t rank = newer[worker[i]]++;
+            bool kept = !due || rank <= 2;
+            prompt(r, i, due && rank == 2 ? 2000 : 4000, 0, 0);
             const cop_decision *d = arrive(r);
             assert_int_equal(d->tie, !kept);
             if (kept)
@@ -557,6 +578,7 @@ int main(void)
         cmocka_unit_test(test_pull_only_where_there_is_room),
         cmocka_unit_test(test_pull_joins_what_is_under_way),
         cmocka_unit_test(test_pull_waits_for_the_link),
+        cmocka_unit_test(test_pull_takes_the_idle_sender),
         cmocka_unit_test(test_hot_prefixes_are_copied_until_enough_hold_them),
         cmocka_unit_test(test_sglang_thresholds),
         cmocka_unit_test(test_sglang_imbalance_switches_to_load),
