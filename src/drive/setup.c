@@ -86,6 +86,7 @@ void cop_setup_router(cop_router_options *out, const cop_config *cfg)
         .seed = (uint64_t)cfg->seed,
         .policy = cfg->router_policy,
         .migration = cfg->migration_policy,
+        .min_match = cfg->router_min_match,
         .sglang_library_set = strcmp(cfg->router_sglang_set, "library") == 0,
         .cache_enabled = cfg->cache_enabled,
         .view_delay_ns = (int64_t)(cfg->router_view_delay_ms * COP_NS_PER_MS),

@@ -277,6 +277,15 @@ static void test_every_routing_policy(void **state)
     assert_int_equal(count, 6);
 }
 
+/* With a floor of 60 % of the prompt, short matches no longer outweigh the load. */
+static void test_longest_prefix_floor(void **state)
+{
+    cop_router_options options = base_options();
+    options.policy = "longest_prefix";
+    options.min_match = 0.6;
+    run_scenario("longest_prefix_floor", &options);
+}
+
 static void test_sglang_library_set(void **state)
 {
     cop_router_options options = base_options();
@@ -312,6 +321,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_routing_policy),
+        cmocka_unit_test(test_longest_prefix_floor),
         cmocka_unit_test(test_sglang_library_set),
         cmocka_unit_test(test_estimated_ttft_counts_on_pulls),
         cmocka_unit_test(test_every_migration_policy),

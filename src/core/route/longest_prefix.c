@@ -1,15 +1,20 @@
 /* longest_prefix: to the worker with the longest cached prefix; ties to the one with fewest
  * requests.
  *
- *     cost = -match_tokens        tie_cost = outstanding
+ *     match = match_tokens, or 0 if that is less than min_match of the prompt
+ *     cost = -match        tie_cost = outstanding
  *
- * The plain form of what Dynamo, llm-d and SGLang temper with load. */
+ * The plain form of what Dynamo, llm-d and SGLang temper with load. Without the floor one block
+ * that every prompt begins with (as in Mooncake's traces) draws all requests to the one worker that
+ * got the first of them. */
 #include "core/route/route.h"
 
 static void score(void *state, const cop_arrival *in, cop_candidate *candidates)
 {
+    double floor_tokens = in->options->min_match * in->request->prompt_tokens;
     for (uint32_t w = 0; w < in->options->workers; w++) {
-        candidates[w].cost = 0 - (double)candidates[w].match_tokens;
+        double match = candidates[w].match_tokens;
+        candidates[w].cost = match < floor_tokens ? 0 : 0 - match;
         candidates[w].tie_cost = candidates[w].outstanding;
     }
 }
