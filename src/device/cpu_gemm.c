@@ -96,15 +96,21 @@ static void gemm_task(void *ctx, uint32_t task, uint32_t thread)
                           m->d->scratch[thread].sums);
 }
 
+/* Many rows: single units, so that the threads end together. A few: runs of units, as what was
+ * prefetched at the end of a task is another thread's. */
+static uint32_t units_per_task(uint32_t units, uint32_t rows, uint32_t threads)
+{
+    enum { MANY_ROWS = 64, TASKS_PER_THREAD = 8 };
+    uint32_t n = rows >= MANY_ROWS ? 1 : units / (threads * TASKS_PER_THREAD);
+    return n ? n : 1;
+}
+
 void cop_cpu_gemm(cop_device *d, const cop_matrix *w, const void *a, uint32_t rows,
                   cop_gemm_end end, void *out)
 {
-    enum { TASKS_PER_THREAD = 8 }; /* so that a late thread costs little */
     gemm m = {.d = d, .w = w, .a = a, .rows = rows, .end = end, .out = out};
     m.panels_per_unit = end == COP_GEMM_SWIGLU ? 2 : 1;
     m.units = w->out / COP_PANEL / m.panels_per_unit;
-    m.units_per_task = m.units / (cop_pool_threads(d->pool) * TASKS_PER_THREAD);
-    if (m.units_per_task == 0)
-        m.units_per_task = 1;
+    m.units_per_task = units_per_task(m.units, rows, cop_pool_threads(d->pool));
     cop_pool_for(d->pool, (m.units + m.units_per_task - 1) / m.units_per_task, gemm_task, &m);
 }
