@@ -78,7 +78,7 @@ static void attend_rows(const task *t, uint32_t key, uint32_t first, uint32_t ro
         uint32_t valid = t->position + (first + r) / group - key + 1;
         float factor = kernels->softmax(&t->scratch->softmax[first + r], scores + r * COP_PANEL,
                                         valid < COP_PANEL ? valid : COP_PANEL, scale);
-        if (key > 0)
+        if (key > 0 && factor != 1) /* a new maximum is rare after some tiles */
             kernels->scale(out + r * dim, factor, dim);
         kernels->store_act(scores + r * COP_PANEL,
                            (char *)probabilities + r * COP_PANEL * kernels->act_bytes, COP_PANEL);

@@ -49,23 +49,35 @@ static void multiply_panel(const gemm *m, uint32_t panel, uint32_t first, uint32
     }
 }
 
+/* Rows of the result lie far apart and each is a miss: they are asked for some rows ahead. */
+enum { ROWS_AHEAD = 12 };
+
+static void expect_write(const void *p, size_t bytes)
+{
+    for (size_t at = 0; at < bytes; at += 64)
+        __builtin_prefetch((const char *)p + at, 1, 3);
+}
+
 static void end_add(const gemm *m, uint32_t panel, uint32_t first, uint32_t rows, const float *sums)
 {
-    float *out = (float *)m->out + (size_t)first * m->w->out + panel * COP_PANEL;
-    for (uint32_t r = 0; r < rows; r++)
-        m->d->kernels->add(out + (size_t)r * m->w->out, sums + r * COP_PANEL, COP_PANEL);
+    const size_t stride = m->w->out;
+    float *out = (float *)m->out + first * stride + panel * COP_PANEL;
+    for (uint32_t r = 0; r < rows; r++, out += stride) {
+        expect_write(out + ROWS_AHEAD * stride, COP_PANEL * sizeof *out);
+        m->d->kernels->add(out, sums + r * COP_PANEL, COP_PANEL);
+    }
 }
 
 static void end_swiglu(const gemm *m, uint32_t unit, uint32_t first, uint32_t rows,
                        const float *sums)
 {
     const cop_kernels *kernels = m->d->kernels;
-    uint32_t width = m->w->out / 2;
-    for (uint32_t r = 0; r < rows; r++) {
+    const size_t act = kernels->act_bytes, stride = m->w->out / 2 * act;
+    char *out = (char *)m->out + first * stride + unit * COP_PANEL * act;
+    for (uint32_t r = 0; r < rows; r++, out += stride) {
         float y[COP_PANEL];
         const float *gate = sums + r * 2 * COP_PANEL;
-        char *out =
-            (char *)m->out + ((size_t)(first + r) * width + unit * COP_PANEL) * kernels->act_bytes;
+        expect_write(out + ROWS_AHEAD * stride, COP_PANEL * act);
         kernels->swiglu(gate, gate + COP_PANEL, y, COP_PANEL);
         kernels->store_act(y, out, COP_PANEL);
     }
@@ -96,15 +108,21 @@ static void gemm_task(void *ctx, uint32_t task, uint32_t thread)
                           m->d->scratch[thread].sums);
 }
 
+/* Many rows: single units, so that the threads end together. A few: runs of units, as what was
+ * prefetched at the end of a task is another thread's. */
+static uint32_t units_per_task(uint32_t units, uint32_t rows, uint32_t threads)
+{
+    enum { MANY_ROWS = 64, TASKS_PER_THREAD = 8 };
+    uint32_t n = rows >= MANY_ROWS ? 1 : units / (threads * TASKS_PER_THREAD);
+    return n ? n : 1;
+}
+
 void cop_cpu_gemm(cop_device *d, const cop_matrix *w, const void *a, uint32_t rows,
                   cop_gemm_end end, void *out)
 {
-    enum { TASKS_PER_THREAD = 8 }; /* so that a late thread costs little */
     gemm m = {.d = d, .w = w, .a = a, .rows = rows, .end = end, .out = out};
     m.panels_per_unit = end == COP_GEMM_SWIGLU ? 2 : 1;
     m.units = w->out / COP_PANEL / m.panels_per_unit;
-    m.units_per_task = m.units / (cop_pool_threads(d->pool) * TASKS_PER_THREAD);
-    if (m.units_per_task == 0)
-        m.units_per_task = 1;
+    m.units_per_task = units_per_task(m.units, rows, cop_pool_threads(d->pool));
     cop_pool_for(d->pool, (m.units + m.units_per_task - 1) / m.units_per_task, gemm_task, &m);
 }

@@ -4,6 +4,7 @@
 #define LANES   8
 #define VECTORS 2
 #define NAME(x) x##_avx2
+#define SOFTMAX NAME(softmax)
 #include "device/cpu_kernels.inc"
 
 const cop_kernels cop_kernels_avx2[2] = {

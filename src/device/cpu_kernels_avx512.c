@@ -7,6 +7,7 @@
 #define LANES   16
 #define VECTORS 4
 #define NAME(x) x##_avx512
+#define SOFTMAX softmax_zmm
 #include "device/cpu_kernels.inc"
 
 ALWAYS_INLINE __m512bh broadcast_pair(const uint16_t *p)
@@ -80,6 +81,46 @@ static void convert_bf16(const float *x, void *out, size_t n)
         __m256bh y = _mm512_cvtneps_pbh(_mm512_loadu_ps(x + i));
         _mm256_storeu_si256((__m256i *)((uint16_t *)out + i), (__m256i)y);
     }
+}
+
+/* exp2_float of 16 lanes, with the instructions for rounding and scaling. */
+ALWAYS_INLINE __m512 exp2_zmm(__m512 x)
+{
+    __m512 n = _mm512_roundscale_ps(x, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    __m512 r = _mm512_sub_ps(x, n), p = _mm512_set1_ps(1.5403530e-4f);
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.3333558e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(9.6181291e-3f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(5.5504109e-2f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(2.4022651e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(6.9314718e-1f));
+    p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1.0f));
+    return _mm512_scalef_ps(p, n);
+}
+
+/* As softmax of cpu_kernels.inc; the reduction to one maximum stays in registers. */
+static float softmax_zmm(cop_softmax *row, float *scores, uint32_t valid, float scale)
+{
+    const uint64_t mask = valid < COP_PANEL ? ((uint64_t)1 << valid) - 1 : UINT64_MAX;
+    __m512 s[4], total;
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; v++)
+        s[v] = _mm512_mask_mul_ps(_mm512_set1_ps(-FLT_MAX), (__mmask16)(mask >> (16 * v)),
+                                  _mm512_loadu_ps(scores + 16 * v), _mm512_set1_ps(scale));
+    float max =
+        _mm512_reduce_max_ps(_mm512_max_ps(_mm512_max_ps(s[0], s[1]), _mm512_max_ps(s[2], s[3])));
+    max = max > row->max ? max : row->max;
+    float factor = max == row->max ? 1.0f : exp2_float(row->max - max);
+#pragma GCC unroll 4
+    for (int v = 0; v < 4; v++) {
+        __m512 p = exp2_zmm(_mm512_sub_ps(s[v], _mm512_set1_ps(max)));
+        s[v] = _mm512_maskz_mov_ps((__mmask16)(mask >> (16 * v)), p);
+        _mm512_storeu_ps(scores + 16 * v, s[v]);
+    }
+    total = _mm512_add_ps(_mm512_add_ps(s[0], s[1]), _mm512_add_ps(s[2], s[3]));
+    total = _mm512_fmadd_ps(_mm512_loadu_ps(row->sum), _mm512_set1_ps(factor), total);
+    _mm512_storeu_ps(row->sum, total);
+    row->max = max;
+    return factor;
 }
 
 enum { DOT_CHAINS = 24, DOT_STEPS = 64 };

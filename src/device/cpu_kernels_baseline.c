@@ -2,6 +2,7 @@
 #define LANES   4
 #define VECTORS 2
 #define NAME(x) x##_baseline
+#define SOFTMAX NAME(softmax)
 #include "device/cpu_kernels.inc"
 
 const cop_kernels cop_kernels_baseline[2] = {

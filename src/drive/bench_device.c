@@ -114,7 +114,7 @@ static cop_status bench_step(bench *b, uint32_t start, uint32_t count, int64_t *
     if (status != COP_OK)
         return status;
     while (!b->ops->poll(b->device, &result))
-        cop_sleep_ns(100 * COP_NS_PER_US);
+        cop_sleep_ns(COP_NS_PER_MS); /* every wake-up takes a core from the compute */
     *ns = result.ended_ns - result.started_ns;
     return COP_OK;
 }
