@@ -20,6 +20,8 @@ typedef struct {
     cop_buffer *outbox;           /* [size] */
     cop_engine *engine;           /* NULL on a dedicated front end */
     cop_frontend *frontend;       /* NULL but on rank 0 */
+    const cop_kv_ops *kv_ops;
+    cop_kv *kv;
     int64_t clock_to_run_ns;
     bool stopped; /* front end: told the workers to stop */
 } cluster;
@@ -68,6 +70,24 @@ static cop_status open_engine(cluster *c, cop_greeting *greeting, cop_error *err
     return cop_engine_open(&c->engine, c->bus, c->cfg, c->first_rank, c->outbox, c->log, err);
 }
 
+/* Collective, so after all devices are open; a dedicated front end takes part and moves nothing. */
+static cop_status open_transport(cluster *c, cop_error *err)
+{
+    uint64_t bytes = c->engine ? cop_engine_block_bytes(c->engine) : 0, *all = NULL;
+    if (c->rank == 0)
+        all = cop_calloc((size_t)c->size, sizeof *all);
+    cop_bus_gather(c->bus, &bytes, sizeof bytes, all);
+    if (all)
+        bytes = all[c->first_rank];
+    free(all);
+    cop_bus_broadcast(c->bus, &bytes, sizeof bytes);
+    cop_status status = cop_kv_find(c->cfg->transport_kv, &c->kv_ops, err);
+    if (status != COP_OK)
+        return status;
+    return c->kv_ops->open(&c->kv, c->bus, bytes, c->cfg->transport_link_latency_us,
+                           c->cfg->transport_link_bandwidth_mb_s, err);
+}
+
 static cop_status open_frontend(cluster *c, const cop_greeting *greetings, double link_small_ns,
                                 double link_block_ns, int64_t clock_error_ns, cop_error *err)
 {
@@ -99,6 +119,9 @@ static cop_status set_up(cluster *c, cop_error *err)
     cop_status status = agree(c, open_engine(c, &mine, err), err);
     if (status != COP_OK)
         return status;
+    status = agree(c, open_transport(c, err), err);
+    if (status != COP_OK)
+        return status;
     int64_t offset_ns, error_ns, worst_error_ns = 0;
     cop_bus_sync_clock(c->bus, &offset_ns, &error_ns);
     if (c->engine)
@@ -127,7 +150,7 @@ static cop_status set_up(cluster *c, cop_error *err)
     cop_bus_broadcast(c->bus, &start_ns, sizeof start_ns);
     c->clock_to_run_ns = offset_ns - start_ns;
     if (c->engine)
-        cop_engine_start(c->engine, c->clock_to_run_ns);
+        cop_engine_start(c->engine, c->kv_ops, c->kv, c->clock_to_run_ns);
     if (c->frontend)
         status = cop_frontend_start(c->frontend, c->clock_to_run_ns, err);
     return agree(c, status, err);
@@ -264,8 +287,11 @@ cop_status cop_cluster_run(cop_bus *bus, const cop_config *cfg, const cop_log *l
             cop_frontend_close(c.frontend, status == COP_OK, status == COP_OK ? err : NULL);
         status = status == COP_OK ? closed : status;
     }
-    if (!set || status == COP_OK)
+    if (!set || status == COP_OK) { /* else the job is about to be aborted, compute in flight */
+        if (c.kv)
+            c.kv_ops->close(c.kv);
         cop_engine_close(c.engine);
+    }
     for (int i = 0; i < c.size; i++)
         cop_buffer_fini(&c.outbox[i]);
     free(c.outbox);

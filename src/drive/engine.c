@@ -24,14 +24,12 @@ typedef struct {
 
 struct cop_engine {
     const cop_config *cfg; /* borrowed */
-    const cop_log *log;
-    cop_bus *bus;
-    cop_buffer *outbox; /* one for each rank; borrowed */
+    cop_buffer *outbox;    /* one for each rank; borrowed */
     uint32_t worker, first_rank;
     const cop_device_ops *device_ops;
     cop_device *device;
     const cop_kv_ops *kv_ops;
-    cop_kv *kv;
+    cop_kv *kv; /* borrowed */
     cop_worker *core;
     cop_worker_actions actions;
     cop_sequence *sequences; /* [max_batch], of the batch in flight */
@@ -51,14 +49,12 @@ static int64_t run_now(const cop_engine *e)
     return cop_clock_ns() + e->clock_to_run_ns;
 }
 
-cop_status cop_engine_open(cop_engine **out, cop_bus *bus, const cop_config *cfg,
+cop_status cop_engine_open(cop_engine **out, const cop_bus *bus, const cop_config *cfg,
                            uint32_t first_rank, cop_buffer *outbox, const cop_log *log,
                            cop_error *err)
 {
     cop_engine *e = cop_calloc(1, sizeof *e);
     e->cfg = cfg;
-    e->log = log;
-    e->bus = bus;
     e->outbox = outbox;
     e->first_rank = first_rank;
     e->worker = (uint32_t)cop_bus_rank(bus) - first_rank;
@@ -76,17 +72,11 @@ cop_status cop_engine_open(cop_engine **out, cop_bus *bus, const cop_config *cfg
         status = cop_device_find(cfg->device_kind, &e->device_ops, err);
     if (status == COP_OK)
         status = e->device_ops->open(&e->device, &device, err);
-    if (status == COP_OK)
-        status = cop_kv_find(cfg->transport_kv, &e->kv_ops, err);
-    if (status == COP_OK)
-        status = e->kv_ops->open(&e->kv, bus, e->device_ops->block_bytes(e->device),
-                                 cfg->transport_link_latency_us, cfg->transport_link_bandwidth_mb_s,
-                                 err);
     if (status != COP_OK) {
         cop_engine_close(e);
         return status;
     }
-    cop_launch_warn(bus, log, threads);
+    cop_launch_warn(bus, log, threads, strcmp(cfg->loop_idle, "spin") == 0);
     *out = e;
     return COP_OK;
 }
@@ -95,8 +85,6 @@ void cop_engine_close(cop_engine *e)
 {
     if (!e)
         return;
-    if (e->kv_ops)
-        e->kv_ops->close(e->kv);
     if (e->device_ops)
         e->device_ops->close(e->device);
     cop_worker_close(e->core);
@@ -111,8 +99,15 @@ void cop_engine_close(cop_engine *e)
     free(e);
 }
 
-void cop_engine_start(cop_engine *e, int64_t clock_to_run_ns)
+size_t cop_engine_block_bytes(const cop_engine *e)
 {
+    return e->device_ops->block_bytes(e->device);
+}
+
+void cop_engine_start(cop_engine *e, const cop_kv_ops *kv_ops, cop_kv *kv, int64_t clock_to_run_ns)
+{
+    e->kv_ops = kv_ops;
+    e->kv = kv;
     e->clock_to_run_ns = clock_to_run_ns;
 }
 

@@ -21,17 +21,21 @@ typedef struct {
     char device[96], host[64];
 } cop_greeting;
 
-/* first_rank: rank of worker 0. outbox: one frame buffer for each rank, sent by the caller. */
-cop_status cop_engine_open(cop_engine **out, cop_bus *bus, const cop_config *cfg,
+/* first_rank: rank of worker 0. outbox: one frame buffer for each rank, sent by the caller. Opens
+ * the core and the device; not collective. */
+cop_status cop_engine_open(cop_engine **out, const cop_bus *bus, const cop_config *cfg,
                            uint32_t first_rank, cop_buffer *outbox, const cop_log *log,
                            cop_error *err);
+size_t cop_engine_block_bytes(const cop_engine *engine);
 void cop_engine_close(cop_engine *engine);
 
 /* Runs a few prefills and a decode and fills the greeting with their times. */
 cop_status cop_engine_probe(cop_engine *engine, cop_greeting *greeting, cop_error *err);
 
-/* clock_to_run_ns: what to add to cop_clock_ns to get the front end's time since the start. */
-void cop_engine_start(cop_engine *engine, int64_t clock_to_run_ns);
+/* kv: what moves blocks of cop_engine_block_bytes; borrowed. clock_to_run_ns: what to add to
+ * cop_clock_ns to get the front end's time since the start. */
+void cop_engine_start(cop_engine *engine, const cop_kv_ops *kv_ops, cop_kv *kv,
+                      int64_t clock_to_run_ns);
 
 /* One entry of a frame from rank `from`. COP_ERR_TRANSPORT if it makes no sense. */
 cop_status cop_engine_hear(cop_engine *engine, const cop_heard *heard, cop_error *err);

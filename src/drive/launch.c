@@ -4,8 +4,6 @@
 
 #include <sched.h>
 #include <stdbool.h>
-#include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 static uint32_t online_cores(void)
@@ -31,16 +29,7 @@ static uint32_t allowed_cores(void)
     return (uint32_t)CPU_COUNT(&set);
 }
 
-/* mpirun hands --mca settings down in the environment. */
-static bool idle_ranks_yield(const cop_bus *bus)
-{
-    if (strncmp(cop_bus_version(bus), "Open MPI", 8) != 0)
-        return true; /* nothing that we could advise */
-    const char *yield = getenv("OMPI_MCA_mpi_yield_when_idle");
-    return yield && *yield && strcmp(yield, "0") != 0 && strcmp(yield, "false") != 0;
-}
-
-void cop_launch_warn(const cop_bus *bus, const cop_log *log, uint32_t threads)
+void cop_launch_warn(const cop_bus *bus, const cop_log *log, uint32_t threads, bool idle_spins)
 {
     if (cop_bus_local_rank(bus) != 0)
         return;
@@ -49,9 +38,9 @@ void cop_launch_warn(const cop_bus *bus, const cop_log *log, uint32_t threads)
         cop_log_warn(log,
                      "bound to %u core%s with %u compute threads: add --bind-to none to mpirun",
                      allowed, allowed == 1 ? "" : "s", threads);
-    if ((uint32_t)cop_bus_local_size(bus) > cores && !idle_ranks_yield(bus))
+    if ((uint32_t)cop_bus_local_size(bus) > cores && idle_spins)
         cop_log_warn(log,
-                     "%d ranks on %u core%s: add --mca mpi_yield_when_idle 1 to mpirun, or idle "
-                     "ranks may take the cores of those that compute",
+                     "loop.idle: spin with %d ranks on %u core%s: idle ranks take the cores of "
+                     "those that compute; loop.idle: sleep leaves them",
                      cop_bus_local_size(bus), cores, cores == 1 ? "" : "s");
 }

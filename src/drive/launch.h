@@ -7,13 +7,14 @@
 #include "base/log.h"
 #include "transport/transport.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 /* device.threads: `configured`, or for 0 an even share of the node's cores, at least 1. */
 uint32_t cop_launch_threads(const cop_bus *bus, int64_t configured);
 
 /* Warns, from the first rank of each node, when it is bound to fewer cores than it has compute
- * threads, and when there are more ranks than cores and idle ones do not yield. */
-void cop_launch_warn(const cop_bus *bus, const cop_log *log, uint32_t threads);
+ * threads, and when there are more ranks than cores and idle ones spin (loop.idle). */
+void cop_launch_warn(const cop_bus *bus, const cop_log *log, uint32_t threads, bool idle_spins);
 
 #endif

@@ -81,7 +81,6 @@ static cop_status find_neighbours(cop_bus *bus, cop_error *err)
     MPI_Comm node;
     COP_MPI_TRY(err, MPI_Comm_dup(MPI_COMM_WORLD, &bus->messages));
     COP_MPI_TRY(err, MPI_Comm_dup(MPI_COMM_WORLD, &bus->collective));
-    COP_MPI_TRY(err, MPI_Comm_dup(MPI_COMM_WORLD, &bus->blocks));
     COP_MPI_TRY(err, MPI_Comm_rank(bus->messages, &bus->rank));
     COP_MPI_TRY(err, MPI_Comm_size(bus->messages, &bus->size));
     COP_MPI_TRY(err, MPI_Comm_split_type(bus->collective, MPI_COMM_TYPE_SHARED, bus->rank,
@@ -311,7 +310,6 @@ void cop_bus_close(cop_bus *bus)
     drain(bus);
     COP_MPI_MUST(MPI_Comm_free(&bus->messages));
     COP_MPI_MUST(MPI_Comm_free(&bus->collective));
-    COP_MPI_MUST(MPI_Comm_free(&bus->blocks));
     COP_MPI_MUST(MPI_Finalize());
     free_parcels(&bus->outgoing, 0);
     free_parcels(&bus->local, bus->local_head);

@@ -50,6 +50,7 @@ typedef struct {
 
 struct cop_kv {
     cop_bus *bus; /* borrowed */
+    MPI_Comm blocks;
     size_t block_bytes;
     uint64_t tags;
     cop_link link; /* our outgoing one */
@@ -68,8 +69,9 @@ struct cop_kv {
 
 static cop_status kv_connect(cop_kv *kv, cop_error *err)
 {
+    COP_MPI_TRY(err, MPI_Comm_dup(MPI_COMM_WORLD, &kv->blocks));
     int *upper_bound, found;
-    COP_MPI_TRY(err, MPI_Comm_get_attr(kv->bus->blocks, MPI_TAG_UB, &upper_bound, &found));
+    COP_MPI_TRY(err, MPI_Comm_get_attr(kv->blocks, MPI_TAG_UB, &upper_bound, &found));
     COP_CHECK(found && *upper_bound >= 32767); /* the standard's promise */
     kv->tags = (uint64_t)*upper_bound + 1;
     return COP_OK;
@@ -157,11 +159,11 @@ static void post_message(cop_kv *kv, transfer *t)
     void *bytes = last ? (void *)&t->end : t->blocks[k];
     int size = last ? (int)sizeof t->end : (int)kv->block_bytes;
     if (!t->outgoing)
-        COP_MPI_MUST(MPI_Irecv(bytes, size, MPI_BYTE, t->peer, t->tag, kv->bus->blocks, request));
+        COP_MPI_MUST(MPI_Irecv(bytes, size, MPI_BYTE, t->peer, t->tag, kv->blocks, request));
     else if (last)
-        COP_MPI_MUST(MPI_Issend(bytes, size, MPI_BYTE, t->peer, t->tag, kv->bus->blocks, request));
+        COP_MPI_MUST(MPI_Issend(bytes, size, MPI_BYTE, t->peer, t->tag, kv->blocks, request));
     else
-        COP_MPI_MUST(MPI_Isend(bytes, size, MPI_BYTE, t->peer, t->tag, kv->bus->blocks, request));
+        COP_MPI_MUST(MPI_Isend(bytes, size, MPI_BYTE, t->peer, t->tag, kv->blocks, request));
 }
 
 static void fill_window(cop_kv *kv, transfer *t, int64_t now_ns)
@@ -284,6 +286,7 @@ static void kv_close(cop_kv *kv)
     int64_t until = cop_clock_ns() + CLOSE_NS;
     for (size_t i = 0; i < kv->active_count; i++)
         cancel(kv, kv->active[i], until);
+    COP_MPI_MUST(MPI_Comm_free(&kv->blocks));
     free(kv->active);
     free(kv->heads);
     free(kv->indices);

@@ -3,8 +3,7 @@
  * Communicators (each a duplicate of MPI_COMM_WORLD that returns its errors):
  *     bus->messages     control messages, tag 0
  *     bus->collective   barriers, broadcasts, gathers, clock and ring measurements
- *     bus->blocks       KV blocks, a tag for each transfer; here because duplicating is collective,
- *                       and a dedicated front end opens no KV transport */
+ *     kv->blocks        KV blocks, a tag for each transfer */
 #ifndef COP_TRANSPORT_MPI_PRIVATE_H
 #define COP_TRANSPORT_MPI_PRIVATE_H
 
@@ -49,7 +48,7 @@ typedef struct {
 } cop_parcels;
 
 struct cop_bus {
-    MPI_Comm messages, collective, blocks;
+    MPI_Comm messages, collective;
     int rank, size, local_rank, local_size;
     int64_t clock_offset_ns; /* rank 0's clock = ours + this; 0 until cop_bus_sync_clock */
 

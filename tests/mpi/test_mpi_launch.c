@@ -10,12 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
-static void warnings(cop_bus *bus, uint32_t threads, char *text, size_t size)
+static void warnings(cop_bus *bus, uint32_t threads, bool spins, char *text, size_t size)
 {
     FILE *file = tmpfile();
     REQUIRE(bus, file, "no temporary file");
     cop_log log = {.out = file, .rank = -1};
-    cop_launch_warn(bus, &log, threads);
+    cop_launch_warn(bus, &log, threads, spins);
     rewind(file);
     text[fread(text, 1, size - 1, file)] = '\0';
     fclose(file);
@@ -35,16 +35,16 @@ static void test_binding(cop_bus *bus)
     bool first = cop_bus_local_rank(bus) == 0;
     cpu_set_t before, one;
     REQUIRE(bus, sched_getaffinity(0, sizeof before, &before) == 0, "affinity");
-    warnings(bus, (uint32_t)CPU_COUNT(&before), text, sizeof text);
+    warnings(bus, (uint32_t)CPU_COUNT(&before), false, text, sizeof text);
     REQUIRE(bus, !strstr(text, "bound to"), "not bound, but: %s", text);
     CPU_ZERO(&one);
     for (int cpu = 0; CPU_COUNT(&one) == 0; cpu++)
         if (CPU_ISSET(cpu, &before))
             CPU_SET(cpu, &one);
     REQUIRE(bus, sched_setaffinity(0, sizeof one, &one) == 0, "affinity");
-    warnings(bus, 1, text, sizeof text);
+    warnings(bus, 1, false, text, sizeof text);
     REQUIRE(bus, !strstr(text, "bound to"), "one thread needs one core, but: %s", text);
-    warnings(bus, 2, text, sizeof text);
+    warnings(bus, 2, false, text, sizeof text);
     bool bound = sysconf(_SC_NPROCESSORS_ONLN) > 1 && first;
     REQUIRE(bus,
             !!strstr(text, "bound to 1 core with 2 compute threads: add --bind-to none") == bound,
@@ -52,16 +52,14 @@ static void test_binding(cop_bus *bus)
     sched_setaffinity(0, sizeof before, &before);
 }
 
-static void test_yield(cop_bus *bus)
+static void test_spinning(cop_bus *bus)
 {
     char text[1024];
     bool crowded = cop_bus_local_size(bus) > sysconf(_SC_NPROCESSORS_ONLN);
-    setenv("OMPI_MCA_mpi_yield_when_idle", "1", 1);
-    warnings(bus, 1, text, sizeof text);
+    warnings(bus, 1, false, text, sizeof text);
     REQUIRE(bus, text[0] == '\0', "nothing to warn of, but: %s", text);
-    setenv("OMPI_MCA_mpi_yield_when_idle", "0", 1);
-    warnings(bus, 1, text, sizeof text);
-    bool told = strstr(text, "--mca mpi_yield_when_idle 1");
+    warnings(bus, 1, true, text, sizeof text);
+    bool told = strstr(text, "loop.idle: spin");
     REQUIRE(bus, told == (crowded && cop_bus_local_rank(bus) == 0), "said: %s", text);
 }
 
@@ -70,7 +68,7 @@ int main(int argc, char **argv)
     cop_bus *bus = open_bus(&argc, &argv);
     test_threads(bus);
     test_binding(bus);
-    test_yield(bus);
+    test_spinning(bus);
     cop_bus_close(bus);
     return 0;
 }
