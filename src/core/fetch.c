@@ -63,23 +63,42 @@ static void set_fetch(const cop_arrival *in, cop_candidate *c, uint32_t from, ui
     c->fetched_ns = prefill_ns(in, c->worker, c->fetch_tokens);
 }
 
-/* Transfers under way are few, workers may be many: so one pass over the former. */
-static void wait_for_flights(const cop_arrival *in, cop_candidate *candidates)
+/* A longer prefix is on its way to this worker than it holds. Either wait for that one alone, or
+ * pull what lies beyond it too, whichever gives the first token sooner. */
+static void predict_with_flight(const cop_arrival *in, cop_candidate *c, const cop_flight *flight,
+                                double wait_ns)
 {
-    uint32_t block_tokens = in->options->block_tokens;
+    uint32_t coming = flight->plan.end_block;
+    double left_ns = fmax(0, (double)(flight->arrives_ns - in->now_ns));
+    bool may_join = flight->plan.reason == COP_REASON_PULL;
+    double join_ns = INFINITY;
+    if (may_join)
+        join_ns = left_ns + prefill_ns(in, c->worker, coming * in->options->block_tokens);
+    if (coming < in->best_blocks) {
+        double beyond_ns = fmax(
+            left_ns, wait_ns + cop_cost_transfer_ns(&in->options->cost, in->best_blocks - coming));
+        if (beyond_ns + c->fetched_ns < join_ns) {
+            c->fetch_ns = beyond_ns;
+            return;
+        }
+    }
+    no_fetch(c);
+    if (may_join)
+        set_fetch(in, c, flight->plan.src, coming, left_ns);
+}
+
+/* Transfers under way are few, workers may be many: so one pass over the former. Of
+ * several to one worker the longest counts. */
+static void wait_for_flights(const cop_arrival *in, cop_candidate *candidates, double wait_ns)
+{
     for (size_t i = 0; i < in->fetches->count; i++) {
         if (!carries(in, &in->fetches->flights[i]))
             continue;
-        uint32_t dst = in->fetches->flights[i].plan.dst;
-        cop_candidate *c = &candidates[dst];
-        const cop_flight *flight = cop_fetch_under_way(in, dst, c->match_tokens / block_tokens);
-        if (!flight)
-            continue;
-        double left_ns = fmax(0, (double)(flight->arrives_ns - in->now_ns));
-        if (flight->plan.reason == COP_REASON_PULL)
-            set_fetch(in, c, flight->plan.src, flight->plan.end_block, left_ns);
-        else
-            no_fetch(c);
+        cop_candidate *c = &candidates[in->fetches->flights[i].plan.dst];
+        uint32_t held = c->match_tokens / in->options->block_tokens;
+        const cop_flight *flight = cop_fetch_under_way(in, c->worker, held);
+        if (flight == &in->fetches->flights[i])
+            predict_with_flight(in, c, flight, wait_ns);
     }
 }
 
@@ -104,7 +123,7 @@ void cop_fetch_predict(const cop_arrival *in, cop_candidate *candidates)
         c->fetched_ns = in->loads[w].speed * base_ns;
     }
     if (in->fetches->count > 0)
-        wait_for_flights(in, candidates);
+        wait_for_flights(in, candidates, wait_ns);
 }
 
 /* E_i(m') of T1. */

@@ -35,9 +35,10 @@ typedef struct cop_fetches {
 void cop_fetches_init(cop_fetches *fetches, const cop_cost *cost, uint32_t workers);
 void cop_fetches_fini(cop_fetches *fetches);
 
-/* Fills fetch_* and fetched_ns of every candidate; the other fields are set already. Under way to
- * a worker and longer than its match: a pull is what the candidate's fetch would wait for; after a
- * copy that no request may wait for, nothing is fetched. */
+/* Fills fetch_* and fetched_ns of every candidate; the other fields are set already. When a longer
+ * prefix than it holds is on its way to a worker, blocks of that are not fetched again: the fetch
+ * is then either to wait for that transfer (if it is a pull: no request waits for a copy), or to
+ * pull what the best holder has beyond it. */
 void cop_fetch_predict(const cop_arrival *in, cop_candidate *candidates);
 
 /* The right side of T1 for a candidate with a fetch: what the fetch saves. */

@@ -4,8 +4,8 @@
  *                        arrival -> decision                                  timed, histogram
  *                        hash its blocks again, as its worker would           timed apart: bound 1
  *                        INSERTED: blocks that the chosen worker lacked       timed
- *                        FIRST_TOKEN of the request 128 back,
- *                        FINISHED of the one 256 back                         timed
+ *                        FIRST_TOKEN of the request 128 back, and the end of the
+ *                        transfer planned with it; FINISHED of the one 256 back     timed
  *
  * Nothing is evicted, so the directory grows to every distinct block of the trace. Bounds: hashing
  * alone, and one cache miss a block in a table of the same size, at the parallelism of the core. */
@@ -36,7 +36,8 @@ typedef struct {
     cop_router_actions actions;
     uint32_t *tokens;
     uint64_t *hashes;
-    uint32_t chosen[OUTSTANDING]; /* worker of each of the last requests */
+    uint32_t chosen[OUTSTANDING];    /* worker of each of the last requests */
+    uint64_t transfers[OUTSTANDING]; /* planned with it, or COP_NO_TRANSFER */
     tally sum;
 } bench;
 
@@ -79,16 +80,30 @@ static void progress(bench *b, cop_router_event_kind kind, uint64_t request, int
     timed_step(b, &event);
 }
 
+static void end_transfer(bench *b, uint64_t request, int64_t now_ns)
+{
+    cop_router_event event = {.kind = COP_ROUTER_TRANSFER_ENDED,
+                              .now_ns = now_ns,
+                              .worker = b->chosen[request % OUTSTANDING],
+                              .transfer = {b->transfers[request % OUTSTANDING], COP_TRANSFER_DONE}};
+    if (event.transfer.id != COP_NO_TRANSFER)
+        timed_step(b, &event);
+}
+
 static void run_request(bench *b, const cop_request *request)
 {
     uint64_t id = request->id;
     if (id >= OUTSTANDING)
         progress(b, COP_ROUTER_FINISHED, id - OUTSTANDING, request->scheduled_ns);
-    if (id >= OUTSTANDING / 2)
+    if (id >= OUTSTANDING / 2) {
+        end_transfer(b, id - OUTSTANDING / 2, request->scheduled_ns);
         progress(b, COP_ROUTER_FIRST_TOKEN, id - OUTSTANDING / 2, request->scheduled_ns);
+    }
     decide(b, request);
     cop_decision decision = b->actions.decision;
     b->chosen[id % OUTSTANDING] = decision.worker;
+    b->transfers[id % OUTSTANDING] =
+        b->actions.plan_count ? b->actions.plans[0].id : COP_NO_TRANSFER;
     uint32_t size = (uint32_t)b->cfg->cache_block_tokens;
     uint32_t blocks = hash_blocks(b, request), held = decision.match_tokens / size;
     b->sum.looked_up += blocks;

@@ -403,6 +403,49 @@ static void test_pull_joins_what_is_under_way(void **state)
     rig_close(r);
 }
 
+/* The stem is on its way to worker 1; a prompt that goes on where worker 2 has more pulls only what
+ * lies beyond the stem, not before the stem is there. Where that saves less, it waits for the stem
+ * alone. */
+static void test_pull_goes_on_beyond_what_is_under_way(void **state)
+{
+    for (uint32_t beyond = 1; beyond <= 10; beyond += 9) {
+        cop_router_options options = base_options();
+        options.workers = 3;
+        options.policy = "round_robin";
+        options.migration = "pull";
+        options.cost.link_beta_ns = 10;
+        options.cost.link_alpha_ns = 20000;
+        rig *r = rig_open(&options);
+        prompt(r, 1, 320, 1, 16);
+        report(r, COP_ROUTER_INSERTED, 0, 20);
+        prompt(r, 1, 320, 2, beyond * BLOCK);
+        report(r, COP_ROUTER_INSERTED, 2, 20 + beyond);
+        prompt(r, 1, 320, 3, 16);
+        assert_int_equal(arrive(r)->worker, 0);
+        assert_int_equal(arrive(r)->worker, 1);
+        cop_plan stem = r->actions.plans[0];
+        assert_int_equal(stem.end_block, 20);
+        assert_int_equal(arrive(r)->worker, 2);
+        r->now_ns = 210000; /* 10,000 left of 20,000 + 20 * 10,000 */
+        arrive(r);
+        prompt(r, 1, 320, 2, beyond * BLOCK + 1);
+        assert_int_equal(arrive(r)->worker, 1);
+        if (beyond == 1) { /* 10,000 + 17,000 to wait and compute; 30,000 + 1,000 to pull */
+            assert_int_equal(r->actions.plan_count, 0);
+            assert_int_equal(r->actions.transfer, stem.id);
+            assert_true(candidate(r, 1)->fetch_ns == 10000);
+        } else { /* 10,000 + 161,000; 120,000 + 1,000 */
+            assert_int_equal(r->actions.plan_count, 1);
+            assert_int_equal(r->actions.plans[0].src, 2);
+            assert_int_equal(r->actions.plans[0].have_block, 20);
+            assert_int_equal(r->actions.plans[0].end_block, 30);
+            assert_true(r->actions.plans[0].predicted_transfer_ns == 120000);
+            assert_true(r->actions.plans[0].predicted_saved_ns == 480000);
+        }
+        rig_close(r);
+    }
+}
+
 /* A second transfer from the same sender waits for the first. */
 static void test_pull_waits_for_the_link(void **state)
 {
@@ -577,6 +620,7 @@ int main(void)
         cmocka_unit_test(test_pull_weighs_what_must_be_evicted),
         cmocka_unit_test(test_pull_only_where_there_is_room),
         cmocka_unit_test(test_pull_joins_what_is_under_way),
+        cmocka_unit_test(test_pull_goes_on_beyond_what_is_under_way),
         cmocka_unit_test(test_pull_waits_for_the_link),
         cmocka_unit_test(test_pull_takes_the_idle_sender),
         cmocka_unit_test(test_hot_prefixes_are_copied_until_enough_hold_them),
