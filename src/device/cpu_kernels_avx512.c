@@ -4,10 +4,13 @@
 #pragma GCC target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")
 #include <immintrin.h>
 
-#define LANES   16
-#define VECTORS 4
-#define NAME(x) x##_avx512
-#define SOFTMAX softmax_zmm
+#define LANES          16
+#define ROWS           6
+#define VECTORS        4
+#define VECTORS_OF_FEW 4
+#define VECTORS_OF_1   4
+#define NAME(x)        x##_avx512
+#define SOFTMAX        softmax_zmm
 #include "device/cpu_kernels.inc"
 
 ALWAYS_INLINE __m512bh broadcast_pair(const uint16_t *p)

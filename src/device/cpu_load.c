@@ -274,14 +274,19 @@ static cop_status load_vectors(loading *l)
     return status;
 }
 
-static void load_positions(void *ctx, uint32_t position, uint32_t thread)
+enum { POSITIONS = 256 }; /* of a task */
+
+static void load_positions(void *ctx, uint32_t task, uint32_t thread)
 {
     cop_device *d = ((loading *)ctx)->d;
-    const uint32_t half = d->g.head_dim / 2;
+    const uint32_t half = d->g.head_dim / 2, first = task * POSITIONS;
+    const uint32_t left = d->max_context - first, count = left < POSITIONS ? left : POSITIONS;
     for (uint32_t i = 0; i < half; i++) {
-        double angle = position * pow((double)d->g.rope_theta, -(double)i / half);
-        d->cosine[(size_t)position * half + i] = (float)cos(angle);
-        d->sine[(size_t)position * half + i] = (float)sin(angle);
+        double frequency = pow((double)d->g.rope_theta, -(double)i / half);
+        for (uint32_t position = first; position < first + count; position++) {
+            d->cosine[(size_t)position * half + i] = (float)cos(position * frequency);
+            d->sine[(size_t)position * half + i] = (float)sin(position * frequency);
+        }
     }
 }
 
@@ -291,7 +296,7 @@ static void load_job(void *ctx)
     cop_pool_for(l->d->pool, l->count, load_task, l);
     if (!atomic_load(&l->failed))
         atomic_store(&l->failed, (int)load_vectors(l));
-    cop_pool_for(l->d->pool, l->d->max_context, load_positions, l);
+    cop_pool_for(l->d->pool, (l->d->max_context + POSITIONS - 1) / POSITIONS, load_positions, l);
 }
 
 cop_status cop_cpu_load(cop_device *d, const cop_weights_source *source, cop_error *err)
