@@ -13,24 +13,24 @@ configure() { # folder, cmake arguments...
         { tail -n 20 "$folder.log" >&2; exit 1; }
     rm -f "$folder.log"
 }
-build() {
-    ninja -C "$1" >"$1/ninja.log" 2>&1 || { grep -E 'error|FAILED' "$1/ninja.log" >&2; exit 1; }
+build() { # folder, targets...
+    ninja -C "$@" >"$1/ninja.log" 2>&1 || { grep -E 'error|FAILED' "$1/ninja.log" >&2; exit 1; }
 }
 
 echo "run.sh: building with address, undefined and thread sanitizers" >&2
-configure build-asan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCOPPICE_SANITIZE=address,undefined
+configure build-asan -DCMAKE_BUILD_TYPE=Debug -DCOPPICE_SANITIZE=address,undefined
 configure build-tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCOPPICE_SANITIZE=thread
-build build-asan
-build build-tsan
+build build-asan all
+build build-tsan test_device_pool test_device_cpu
 sanitized() { # folder, ctest arguments...
     ctest --test-dir "$@" --output-on-failure >"$1/ctest.log" 2>&1 ||
         { tail -n 60 "$1/ctest.log" >&2; exit 1; }
     tail -n 3 "$1/ctest.log"
 }
-sanitized build-asan -j2 -L 'unit|property|golden|fuzz' -LE slow
-sanitized build-tsan -R 'pool|device' -LE slow
+sanitized build-asan -j2 -L 'unit|property|golden|fuzz' -E analysis
+sanitized build-tsan -R 'test_device_(pool|cpu)'
 
 echo "run.sh: building for the tests proper" >&2
 configure build-test
-build build-test
+build build-test all
 ctest --test-dir build-test -j2 --output-on-failure "$@"

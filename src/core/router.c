@@ -356,13 +356,8 @@ static void hear_step(cop_router *r, const cop_router_event *event)
     cop_ledger_stepped(&r->ledger, event->worker, predicted_ns, event->step.ns);
 }
 
-void cop_router_step(cop_router *r, const cop_router_event *event, cop_router_actions *out)
+static void hear(cop_router *r, const cop_router_event *event, cop_router_actions *out)
 {
-    COP_CHECK(event->kind == COP_ROUTER_ARRIVAL || event->worker < r->options.workers);
-    out->decided = false;
-    out->transfer = COP_NO_TRANSFER;
-    out->plan_count = 0;
-    catch_up(r, event->now_ns);
     switch (event->kind) {
     case COP_ROUTER_ARRIVAL:
         arrive(r, event, out);
@@ -386,6 +381,19 @@ void cop_router_step(cop_router *r, const cop_router_event *event, cop_router_ac
     case COP_ROUTER_KINDS:
         COP_CHECK(!"an event kind");
     }
+}
+
+void cop_router_step(cop_router *r, const cop_router_event *event, cop_router_actions *out)
+{
+    COP_CHECK(event->kind == COP_ROUTER_ARRIVAL || event->worker < r->options.workers);
+    out->decided = false;
+    out->transfer = COP_NO_TRANSFER;
+    out->plan_count = 0;
+    catch_up(r, event->now_ns);
+    hear(r, event, out);
+#ifdef COP_WALK_INVARIANTS
+    cop_router_check(r);
+#endif
 }
 
 uint64_t cop_router_digest(const cop_router *r)

@@ -87,11 +87,8 @@ void cop_worker_tell_inserted(cop_worker *w, cop_worker_actions *out, uint32_t n
     last->blocks.used_blocks = w->pool.capacity - w->pool.free_count;
 }
 
-void cop_worker_step(cop_worker *w, const cop_worker_event *event, cop_worker_actions *out)
+static void hear(cop_worker *w, const cop_worker_event *event, cop_worker_actions *out)
 {
-    out->count = 0;
-    out->start_step = false;
-    cop_arena_reset(&out->arena);
     switch (event->kind) {
     case COP_WORKER_SUBMIT:
         cop_worker_enqueue(w, event);
@@ -121,10 +118,21 @@ void cop_worker_step(cop_worker *w, const cop_worker_event *event, cop_worker_ac
     case COP_WORKER_KINDS:
         break;
     }
-    if (w->step_count > 0)
-        return; /* requests are admitted between engine steps, with the freshest cache */
-    cop_worker_admit(w, event->now_ns, out);
-    cop_worker_build_step(w, out);
+}
+
+void cop_worker_step(cop_worker *w, const cop_worker_event *event, cop_worker_actions *out)
+{
+    out->count = 0;
+    out->start_step = false;
+    cop_arena_reset(&out->arena);
+    hear(w, event, out);
+    if (w->step_count == 0) { /* requests are admitted between engine steps */
+        cop_worker_admit(w, event->now_ns, out);
+        cop_worker_build_step(w, out);
+    }
+#ifdef COP_WALK_INVARIANTS
+    cop_worker_check(w);
+#endif
 }
 
 cop_worker_gauges cop_worker_read(const cop_worker *w)

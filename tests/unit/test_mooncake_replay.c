@@ -133,6 +133,7 @@ static char *told(cop_status (*tell)(const cop_config *, FILE *, cop_error *), c
 
 static void assert_line(const char *text, const char *line)
 {
+    assert_non_null(text);
     if (!strstr(text, line))
         fail_msg("no line '%s' in:\n%s", line, text);
 }
