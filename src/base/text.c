@@ -32,7 +32,8 @@ static size_t edit_distance(const char *a, const char *b)
 const char *cop_nearest(const char *name, const char *const *names, size_t count)
 {
     const char *best = NULL;
-    size_t best_distance = strnlen(name, NAME_MAX_LENGTH) / 3 + 2; /* beyond this it is another word, not a slip */
+    /* from this distance on it is another word, not a slip */
+    size_t best_distance = strnlen(name, NAME_MAX_LENGTH) / 3 + 2;
     for (size_t i = 0; i < count; i++) {
         size_t distance = edit_distance(name, names[i]);
         if (distance < best_distance) {
