@@ -29,32 +29,52 @@ typedef struct {
 
 static const char zeros[128 * 4]; /* stands in for keys past the end of the sequence */
 
-/* Packs keys [key, key + 64) of the sequence, `count` of which exist. */
-static void pack_keys_and_values(const task *t, uint32_t key, uint32_t count)
+/* Where the keys and values of a tile lie: 64 tokens from `key` on, `count` of which exist. */
+typedef struct {
+    const void *k[COP_PANEL], *v[COP_PANEL];
+} tile_rows;
+
+static void locate(const task *t, uint32_t key, uint32_t count, tile_rows *rows)
 {
     const cop_device *d = t->d;
     const size_t token_bytes = d->g.head_dim * d->kernels->kv_bytes;
     const uint32_t block_tokens = d->options.block_tokens;
-    const void *k_rows[COP_PANEL], *v_rows[COP_PANEL];
     size_t stripe = (size_t)(2 * t->layer * d->g.kv_heads + t->kv_head) * d->stripe_bytes;
     uint32_t block = key / block_tokens, token = key % block_tokens;
     for (uint32_t i = 0; i < COP_PANEL; i++) {
         if (i >= count) {
-            k_rows[i] = v_rows[i] = zeros;
+            rows->k[i] = rows->v[i] = zeros;
             continue;
         }
         const char *k = d->kv + t->sequence->blocks[block] * d->block_bytes + stripe;
-        k_rows[i] = k + token * token_bytes;
-        v_rows[i] = k + d->g.kv_heads * d->stripe_bytes + token * token_bytes;
+        rows->k[i] = k + token * token_bytes;
+        rows->v[i] = k + d->g.kv_heads * d->stripe_bytes + token * token_bytes;
         if (++token == block_tokens) {
             token = 0;
             block++;
         }
     }
-    d->kernels->transpose(k_rows, token_bytes / 4, (uint32_t *)t->scratch->keys);
+}
+
+/* Blocks lie apart, so the machine does not see the next tile coming. */
+static void prefetch(const task *t, const tile_rows *rows)
+{
+    const size_t token_bytes = t->d->g.head_dim * t->d->kernels->kv_bytes;
+    for (uint32_t i = 0; i < COP_PANEL; i++)
+        for (size_t at = 0; at < token_bytes; at += 64) {
+            __builtin_prefetch((const char *)rows->k[i] + at);
+            __builtin_prefetch((const char *)rows->v[i] + at);
+        }
+}
+
+static void pack(const task *t, const tile_rows *rows)
+{
+    const cop_device *d = t->d;
     size_t panel_bytes = (size_t)COP_PANEL * COP_PANEL * d->kernels->kv_bytes;
+    d->kernels->transpose(rows->k, d->g.head_dim * d->kernels->kv_bytes / 4,
+                          (uint32_t *)t->scratch->keys);
     for (uint32_t column = 0; column < d->g.head_dim; column += COP_PANEL)
-        d->kernels->pack_values(v_rows, column,
+        d->kernels->pack_values(rows->v, column,
                                 t->scratch->values + column / COP_PANEL * panel_bytes);
 }
 
@@ -117,8 +137,15 @@ static void attend(const task *t)
     const uint32_t group = t->d->group, end = t->position + t->tokens;
     for (uint32_t r = 0; r < t->rows; r++)
         t->scratch->softmax[r] = (cop_softmax){.max = -FLT_MAX};
+    tile_rows rows;
+    locate(t, 0, end < COP_PANEL ? end : COP_PANEL, &rows);
     for (uint32_t key = 0; key < end; key += COP_PANEL) {
-        pack_keys_and_values(t, key, end - key < COP_PANEL ? end - key : COP_PANEL);
+        pack(t, &rows);
+        uint32_t next = key + COP_PANEL;
+        if (next < end) {
+            locate(t, next, end - next < COP_PANEL ? end - next : COP_PANEL, &rows);
+            prefetch(t, &rows);
+        }
         uint32_t first = key > t->position ? (key - t->position) * group : 0;
         for (uint32_t n; first < t->rows; first += n) {
             n = cop_tile_rows(t->rows - first);

@@ -79,7 +79,8 @@ typedef struct {
     float (*softmax)(cop_softmax *row, float *scores, uint32_t valid, float scale);
     void (*scale)(float *x, float factor, size_t n);
 
-    /* out[w][64] = rows[j][w]: 32-bit words, 64 rows. Makes panels of weights and of keys. */
+    /* out[w][64] = rows[j][w]: 32-bit words, a multiple of 16, 64 rows. Makes panels of weights and
+     * of keys. */
     void (*transpose)(const void *const rows[COP_PANEL], size_t words, uint32_t *out);
     /* Panel of 64 values (k = 64) from 64 elements at `column` of each row. */
     void (*pack_values)(const void *const rows[COP_PANEL], size_t column, void *panel);

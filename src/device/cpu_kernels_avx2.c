@@ -8,6 +8,7 @@
 #define VECTORS_OF_1   8
 #define NAME(x)        x##_avx2
 #define SOFTMAX        NAME(softmax)
+#define TRANSPOSE      NAME(transpose)
 #include "device/cpu_kernels.inc"
 
 const cop_kernels cop_kernels_avx2[2] = {

@@ -11,6 +11,7 @@
 #define VECTORS_OF_1   4
 #define NAME(x)        x##_avx512
 #define SOFTMAX        softmax_zmm
+#define TRANSPOSE      transpose_zmm
 #include "device/cpu_kernels.inc"
 
 ALWAYS_INLINE __m512bh broadcast_pair(const uint16_t *p)
@@ -86,6 +87,45 @@ static void convert_bf16(const float *x, void *out, size_t n)
     }
 }
 
+/* out[w][16] = rows[j][w] for 16 rows and 16 words: neighbours, pairs, quarters, halves. */
+ALWAYS_INLINE void transpose_block(const void *const rows[16], size_t word, uint32_t *out)
+{
+    __m512i a[16], b[16];
+#pragma GCC unroll 16
+    for (int j = 0; j < 16; j++)
+        a[j] = _mm512_loadu_si512((const uint32_t *)rows[j] + word);
+#pragma GCC unroll 8
+    for (int j = 0; j < 16; j += 2) {
+        b[j] = _mm512_unpacklo_epi32(a[j], a[j + 1]);
+        b[j + 1] = _mm512_unpackhi_epi32(a[j], a[j + 1]);
+    }
+#pragma GCC unroll 4
+    for (int j = 0; j < 16; j += 4)
+#pragma GCC unroll 2
+        for (int i = 0; i < 2; i++) {
+            a[j + 2 * i] = _mm512_unpacklo_epi64(b[j + i], b[j + i + 2]);
+            a[j + 2 * i + 1] = _mm512_unpackhi_epi64(b[j + i], b[j + i + 2]);
+        }
+#pragma GCC unroll 4
+    for (int i = 0; i < 4; i++) { /* a[4 g + i]: word 4 q + i of rows 4 g .. in quarter q */
+        b[0] = _mm512_shuffle_i32x4(a[i], a[4 + i], 0x88);
+        b[1] = _mm512_shuffle_i32x4(a[8 + i], a[12 + i], 0x88);
+        b[2] = _mm512_shuffle_i32x4(a[i], a[4 + i], 0xdd);
+        b[3] = _mm512_shuffle_i32x4(a[8 + i], a[12 + i], 0xdd);
+        _mm512_storeu_si512(out + i * COP_PANEL, _mm512_shuffle_i32x4(b[0], b[1], 0x88));
+        _mm512_storeu_si512(out + (4 + i) * COP_PANEL, _mm512_shuffle_i32x4(b[2], b[3], 0x88));
+        _mm512_storeu_si512(out + (8 + i) * COP_PANEL, _mm512_shuffle_i32x4(b[0], b[1], 0xdd));
+        _mm512_storeu_si512(out + (12 + i) * COP_PANEL, _mm512_shuffle_i32x4(b[2], b[3], 0xdd));
+    }
+}
+
+static void transpose_zmm(const void *const rows[COP_PANEL], size_t words, uint32_t *out)
+{
+    for (size_t w = 0; w < words; w += 16)
+        for (size_t j = 0; j < COP_PANEL; j += 16)
+            transpose_block(rows + j, w, out + w * COP_PANEL + j);
+}
+
 /* exp2_float of 16 lanes, with the instructions for rounding and scaling. */
 ALWAYS_INLINE __m512 exp2_zmm(__m512 x)
 {
@@ -155,7 +195,7 @@ const cop_kernels cop_kernels_avx512[2] = {
      .kv_tile = dot_tile,
      .store_act = convert_bf16,
      .store_kv = convert_bf16,
-     .transpose = transpose_avx512,
+     .transpose = transpose_zmm,
      .pack_values = pack_values_bf16_avx512,
      .peak = dot_peak,
      .peak_work = (double)DOT_CHAINS * DOT_STEPS * 16 * 2 * 2,

@@ -6,6 +6,7 @@
 #define VECTORS_OF_1   8
 #define NAME(x)        x##_baseline
 #define SOFTMAX        NAME(softmax)
+#define TRANSPOSE      NAME(transpose)
 #include "device/cpu_kernels.inc"
 
 const cop_kernels cop_kernels_baseline[2] = {

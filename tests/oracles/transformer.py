@@ -6,13 +6,14 @@ Shares nothing with the C sources but the formulas in geometry.h and weights.h. 
 made again from the seed, bit for bit; everything after them is float64, without rounding.
 
 float32 mode must agree to 1e-4 of the greatest logit. In bf16 mode the device rounds activations
-to 8 significant bits; each rounding is a relative error of at most u = 2^-9, uncorrelated with the
-others, so it adds u/sqrt(3) (standard deviation of a uniform error) times the size of what is
-rounded. On the way to a logit there are, for each layer, 7 roundings in a row (normalised input, q,
-k, probabilities or v, attention's output, normalised input, SwiGLU's output) and one more before
-the head; independent errors add as squares. The bound is on the RMS of the error over all logits,
-relative to the RMS of the logits: u / sqrt(3) * sqrt(8 layers + 1), with a factor of 2 because q
-and k enter an exponential and a product of three roundings enters SwiGLU.
+to 8 significant bits: a relative error of at most u = 2^-9, so of standard deviation u / sqrt(3).
+On the way to a logit a layer has 8 roundings in a row or side by side (normalised input, q, k,
+probabilities, v, attention's output, normalised input again, SwiGLU's output), and one more stands
+before the head. Independent errors add as squares: u / sqrt(3) * sqrt(8 layers + 1), if each
+reached the residual stream at full weight, which is the worst case of this sum as every layer adds
+to what is there. A factor of 2 stands for what the sum leaves out: q and k act through an
+exponential, and SwiGLU multiplies two values with errors. The bound is on the RMS of the error
+relative to the RMS of the logits. Measured: 0.5 to 0.85 of it.
 """
 
 import json
