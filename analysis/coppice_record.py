@@ -46,9 +46,6 @@ TTFT_PARTS = {
     "prefill": ("prefill_start_ns", "prefill_end_ns"),
     "return": ("prefill_end_ns", "first_token_ns"),
 }
-# Parts that begin on one rank's clock and end on another's: the offset between clocks is an
-# estimate, so they may come out negative by its error (root attribute clock.offset_error_ns).
-CROSS_RANK_PARTS = ("send", "return")
 HIT_CLASSES = ("hit_local_tokens", "hit_migrated_tokens", "hit_host_tokens")
 
 MAX_WORKERS = 65536  # of cluster.workers
@@ -148,7 +145,7 @@ def load(path, candidates=False):
             raise RecordError(f"{path}: damaged: {_first_line(error)}") from None
     run = Record(path, attributes, _state(attributes, swmr), tables, units, docs)
     check_workers(path, tables)
-    check_requests(path, run.requests, float(attributes.get("clock.offset_error_ns", 0) or 0))
+    check_requests(path, run.requests)
     return run
 
 
@@ -250,7 +247,7 @@ def check_workers(path, tables):
             )
 
 
-def check_requests(path, requests, clock_error_ns=0.0):
+def check_requests(path, requests):
     """Raises a RecordError at the first row that breaks an identity of tables.def.
 
     Rejected requests have no stamps beyond the decision, so only finished rows are checked."""
@@ -277,7 +274,7 @@ def check_requests(path, requests, clock_error_ns=0.0):
     )
     finished = requests["status"] == FINISHED
     _check_tokens(requests, finished, fail_if)
-    _check_times(requests, finished, fail_if, clock_error_ns)
+    _check_times(requests, finished, fail_if)
 
 
 def _check_tokens(requests, finished, fail_if):
@@ -290,7 +287,7 @@ def _check_tokens(requests, finished, fail_if):
     )
 
 
-def _check_times(requests, finished, fail_if, clock_error_ns):
+def _check_times(requests, finished, fail_if):
     parts = [f"{part}_ns" for part in TTFT_PARTS]
     fail_if(
         finished & (requests[parts].sum(axis=1) != requests["ttft_ns"]),
@@ -301,10 +298,9 @@ def _check_times(requests, finished, fail_if, clock_error_ns):
         _check_difference(requests, finished, fail_if, f"{part}_ns", start, end)
     _check_difference(requests, finished, fail_if, "e2e_ns", "scheduled_ns", "finished_ns")
     order = dict(TTFT_PARTS, decode=("first_token_ns", "finished_ns"))
-    for part, (start, end) in order.items():
-        slack = clock_error_ns if part in CROSS_RANK_PARTS else 0
+    for start, end in order.values():
         fail_if(
-            finished & (requests[end] - requests[start] < -slack),
+            finished & (requests[end] < requests[start]),
             lambda row, start=start, end=end: f"{end} {int(row[end])} comes before"
             f" {start} {int(row[start])}",
         )

@@ -30,12 +30,11 @@ static void catch_signals(void)
     signal(SIGPIPE, SIG_IGN);
 }
 
-/* Before MPI starts every rank would complain about the same bad input: only the first does. */
-static bool first_of_the_job(void)
+/* Before MPI starts every rank would complain about the same bad input: only the first of each host
+ * does, as hosts may have different files. */
+static bool first_of_the_host(void)
 {
-    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
-    if (!rank)
-        rank = getenv("PMIX_RANK");
+    const char *rank = getenv("OMPI_COMM_WORLD_LOCAL_RANK");
     return !rank || atoi(rank) == 0;
 }
 
@@ -70,12 +69,12 @@ static cop_status run_on_ranks(cop_cli *cli, int argc, char **argv, cop_error *e
         complain(err);
     fflush(NULL);
     err->text[0] = '\0';
-    if (interrupted) { /* every rank is; mpirun kills all when one has gone, so rank 0, which had a
-                        */
-        if (cop_bus_rank(bus) != 0) /* record to close, goes first */
-            sleep(5);
+    /* An interrupt reaches every rank, and mpirun kills all when one has gone: rank 0, which has a
+     * record to close, goes first. */
+    if (interrupted && cop_bus_rank(bus) != 0)
+        sleep(5);
+    if (interrupted)
         _exit(cop_status_exit(COP_ERR_INTERRUPTED));
-    }
     cop_bus_abort(bus, cop_status_exit(status));
 }
 
@@ -165,7 +164,7 @@ int main(int argc, char **argv)
             status = run_command(&cli, argc, argv, &err);
         cop_cli_fini(&cli);
     }
-    if (status != COP_OK && first_of_the_job())
+    if (status != COP_OK && first_of_the_host())
         complain(&err);
     return cop_status_exit(status);
 }

@@ -1,13 +1,15 @@
 /* A planned transfer of KV blocks: what the router says to both ends.
  *
- *     router --plan--> src      pins the path, says OFFER {tokens of the whole path}
- *     router --plan--> dst      (and, for a pull, the request that waits for it)
- *     src ----OFFER--> dst      compares tokens with its own tree, reserves blocks for what it
- * lacks dst ---ACCEPT--> src      {from, count}; count 0 declines src ===blocks==> dst      by the
- * KV transport dst -> router             outcome, bytes, times
+ *     router ---plan--> src     pins the path, offers it
+ *     router ---plan--> dst     knows who waits for it
+ *     src ----offer---> dst     compares the tokens, reserves blocks for what it lacks
+ *     dst ---accept---> src     {from, count}; count 0 declines
+ *     src ===blocks===> dst     by the KV transport
+ *     dst ----end-----> router  outcome, bytes, times
  *
- * Blocks are named by the chain hash of the last one (hash.h); tokens travel in the OFFER and are
- * compared, so a hash collision can make a transfer useless but never wrong. */
+ * Plan and offer have two senders, so either may come first. Blocks are named by the chain hash of
+ * the last one (hash.h); tokens travel in the offer and are compared, so a hash collision can make a
+ * transfer useless but never wrong. */
 #ifndef COP_CORE_PLAN_H
 #define COP_CORE_PLAN_H
 

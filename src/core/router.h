@@ -31,7 +31,7 @@ typedef struct {
     uint64_t seed;
     const char *policy;    /* route registry */
     const char *migration; /* migrate registry */
-    double min_match; /* longest_prefix: shares of the prompt below this count as no match */
+    double min_match;      /* longest_prefix: shares of the prompt below this count as no match */
     bool sglang_library_set;
     bool cache_enabled; /* false: nothing matches, nothing migrates */
     int64_t view_delay_ns;

@@ -47,8 +47,10 @@ cop_job *cop_worker_enqueue(cop_worker *w, const cop_worker_event *event)
         .resident_tokens = matched_tokens(w, &resident),
         .first_token = COP_NO_TOKEN,
     };
-    job->awaits_transfer = event->submit.transfer != COP_NO_TRANSFER &&
-                           cop_worker_find_leg(&w->incoming, event->submit.transfer);
+    const cop_leg *leg = cop_worker_find_leg(&w->incoming, event->submit.transfer);
+    job->awaits_transfer = leg != NULL;
+    if (leg && leg->posted) /* it joins a transfer under way */
+        job->story.queue_end_ns = event->now_ns;
     job->deadline_ns = event->now_ns + w->options.transfer_timeout_ns;
     *w->waiting_end = job;
     w->waiting_end = &job->next;

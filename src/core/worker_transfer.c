@@ -159,8 +159,23 @@ static void answer(cop_worker_actions *out, cop_worker_action_kind kind, const c
     action->move.checksums = leg->checksums ? leg->checksums + leg->from : NULL;
 }
 
-/* Reserves blocks for what is missing here and accepts, or declines. The leg's arrays last as long
- * as the transport needs them. */
+/* Another transfer is bringing blocks that this offer has too and that are not here yet. */
+static bool covered_meanwhile(const cop_worker *w, const cop_leg *leg, uint32_t held_blocks)
+{
+    uint32_t block_tokens = w->options.block_tokens;
+    for (size_t i = 0; i < w->incoming.count; i++) {
+        const cop_leg *other = &w->incoming.items[i];
+        if (other->posted && other->offer_tenant == leg->offer_tenant &&
+            other->offer_blocks > held_blocks && leg->offer_blocks > held_blocks &&
+            memcmp(other->tokens, leg->tokens,
+                   ((size_t)held_blocks + 1) * block_tokens * sizeof *leg->tokens) == 0)
+            return true;
+    }
+    return false;
+}
+
+/* Reserves blocks for what is missing here and accepts, or declines; or waits for another transfer
+ * to end, so that no block comes twice. The leg's arrays last as long as the transport needs them. */
 static void answer_offer(cop_worker *w, cop_leg *leg, int64_t now_ns, cop_worker_actions *out)
 {
     uint32_t blocks = leg->offer_blocks, outcome = COP_TRANSFER_NEEDLESS;
@@ -171,6 +186,8 @@ static void answer_offer(cop_worker *w, cop_leg *leg, int64_t now_ns, cop_worker
     uint32_t root = cop_tree_root(w->tree, leg->offer_tenant);
     cop_match held = cop_tree_match(w->tree, root, leg->tokens, blocks * w->options.block_tokens);
     leg->from = held.blocks;
+    if (covered_meanwhile(w, leg, held.blocks))
+        return;
     if (held.blocks < blocks) {
         uint32_t count = blocks - held.blocks;
         leg->blocks = cop_malloc(count * sizeof *leg->blocks);
@@ -190,6 +207,20 @@ static void answer_offer(cop_worker *w, cop_leg *leg, int64_t now_ns, cop_worker
     }
     answer(out, COP_ACT_ACCEPT, leg);
     end_transfer(w, leg, outcome, now_ns, out);
+}
+
+/* An answer may end and remove its leg, so the search starts again after each. */
+static void answer_waiting_offers(cop_worker *w, int64_t now_ns, cop_worker_actions *out)
+{
+    for (size_t i = 0; i < w->incoming.count; i++) {
+        cop_leg *leg = &w->incoming.items[i];
+        if (!leg->planned || !leg->offered || leg->posted)
+            continue;
+        size_t before = w->incoming.count;
+        answer_offer(w, leg, now_ns, out);
+        if (w->incoming.count < before || w->incoming.items[i].posted)
+            i = (size_t)-1;
+    }
 }
 
 void cop_worker_plan_receive(cop_worker *w, const cop_worker_event *event, cop_worker_actions *out)
@@ -256,4 +287,5 @@ void cop_worker_received(cop_worker *w, const cop_worker_event *event, cop_worke
     }
     cop_tree_unpin(w->tree, leg->node);
     end_transfer(w, leg, outcome, event->now_ns, out);
+    answer_waiting_offers(w, event->now_ns, out);
 }

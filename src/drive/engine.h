@@ -37,7 +37,7 @@ cop_status cop_engine_probe(cop_engine *engine, cop_greeting *greeting, cop_erro
 void cop_engine_start(cop_engine *engine, const cop_kv_ops *kv_ops, cop_kv *kv,
                       int64_t clock_to_run_ns);
 
-/* One entry of a frame from rank `from`. COP_ERR_TRANSPORT if it makes no sense. */
+/* One entry of a frame. COP_ERR_TRANSPORT if it makes no sense. */
 cop_status cop_engine_hear(cop_engine *engine, const cop_heard *heard, cop_error *err);
 
 /* Polls device, transport and deadlines. *busy is set if anything happened. */

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "core/router.h"
+#include "drive/account.h"
 #include "drive/progress.h"
 #include "drive/provenance.h"
 #include "drive/setup.h"
@@ -14,7 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A transfer until its row can be written: when it has ended and its request's fate is known. */
+/* A transfer until its row can be written: when it has ended and its request's fate is known. One
+ * that has not ended when the run is cut short has no row. */
 typedef struct {
     cop_transfers_row row;
     bool ended, settled;
@@ -112,7 +114,7 @@ static cop_status open_record(cop_frontend *f, cop_error *err)
     cop_record_float(r, "cost.link_alpha_ns", f->cost.link_alpha_ns);
     cop_record_float(r, "cost.link_beta_ns", f->cost.link_beta_ns);
     cop_record_float(r, "cost.recompute_transfer_ratio", recompute_transfer_ratio(f));
-    return COP_OK;
+    return cop_record_start(r, err);
 }
 
 cop_status cop_frontend_open(cop_frontend **out, const cop_frontend_options *options,
@@ -145,7 +147,7 @@ cop_status cop_frontend_open(cop_frontend **out, const cop_frontend_options *opt
     return COP_OK;
 }
 
-cop_status cop_frontend_start(cop_frontend *f, int64_t clock_to_run_ns, cop_error *err)
+void cop_frontend_start(cop_frontend *f, int64_t clock_to_run_ns)
 {
     f->clock_to_run_ns = clock_to_run_ns;
     cop_progress_start(&f->progress, f->log, cop_workload_total(f->workload));
@@ -155,7 +157,6 @@ cop_status cop_frontend_start(cop_frontend *f, int64_t clock_to_run_ns, cop_erro
     cop_log_info(f->log,
                  "%u workers, recompute/transfer ratio %.1f, prefill %.0f tokens/s a worker",
                  f->options.workers, recompute_transfer_ratio(f), 1e9 / f->cost.per_token_ns);
-    return cop_record_start(f->record, err);
 }
 
 /* ---- arrivals ---------------------------------------------------------------------------- */
@@ -244,9 +245,7 @@ static cop_status reject(cop_frontend *f, cop_requests_row *row, cop_error *err)
     row->received_ns = row->queue_end_ns = row->transfer_end_ns = row->prefill_start_ns =
         row->prefill_end_ns = row->first_token_ns = row->finished_ns = row->routed_ns;
     row->ttft_ns = row->e2e_ns = row->routed_ns - row->scheduled_ns;
-    cop_log_warn(f->log, "request %llu rejected: %s", (unsigned long long)row->request_id,
-                 f->actions.decision.reject_reason);
-    cop_progress_rejected(&f->progress);
+    cop_progress_rejected(&f->progress, row->request_id, f->actions.decision.reject_reason);
     cop_workload_finished(f->workload, row->request_id, row->routed_ns);
     return cop_record_append(f->record, COP_TABLE_requests, row, 1, err);
 }
@@ -291,67 +290,15 @@ static cop_status arrive(cop_frontend *f, cop_error *err)
 
 /* ---- what workers say -------------------------------------------------------------------- */
 
-static int64_t not_before(int64_t stamp_ns, int64_t earlier_ns)
-{
-    return stamp_ns > earlier_ns ? stamp_ns : earlier_ns;
-}
-
-/* Stamps of another rank carry the error of its clock's offset: none may precede the one before it,
- * so that every part is >= 0 and the parts still add up exactly. */
-static void take_stamps(cop_requests_row *row, const cop_request_story *story, int64_t now_ns)
-{
-    row->received_ns = not_before(story->received_ns, row->routed_ns);
-    row->queue_end_ns = not_before(story->queue_end_ns, row->received_ns);
-    row->transfer_end_ns = not_before(story->transfer_end_ns, row->queue_end_ns);
-    row->prefill_start_ns = not_before(story->prefill_start_ns, row->transfer_end_ns);
-    row->prefill_end_ns = not_before(story->prefill_end_ns, row->prefill_start_ns);
-    row->first_token_ns = not_before(now_ns, row->prefill_end_ns);
-    row->send_ns = row->received_ns - row->routed_ns;
-    row->queue_ns = row->queue_end_ns - row->received_ns;
-    row->transfer_ns = row->transfer_end_ns - row->queue_end_ns;
-    row->prefill_wait_ns = row->prefill_start_ns - row->transfer_end_ns;
-    row->prefill_ns = row->prefill_end_ns - row->prefill_start_ns;
-    row->return_ns = row->first_token_ns - row->prefill_end_ns;
-    row->ttft_ns = row->first_token_ns - row->scheduled_ns;
-}
-
-static uint32_t above(uint32_t more, uint32_t less)
-{
-    return more > less ? more - less : 0;
-}
-
-/* Where most of the computed tokens come from; the classes follow one another from the infinite
- * cache down to what the request found. */
-static uint8_t miss_class(const cop_requests_row *row, uint32_t block_tokens)
-{
-    uint32_t hit = row->hit_local_tokens + row->hit_migrated_tokens + row->hit_host_tokens;
-    uint32_t whole = (row->prompt_tokens - 1) / block_tokens * block_tokens;
-    uint32_t lost[6] = {
-        row->prompt_tokens - whole,
-        above(whole, row->ideal_hit_tokens),
-        above(row->ideal_hit_tokens, row->best_hit_tokens),
-        above(row->best_hit_tokens, row->predicted_hit_tokens),
-        above(row->predicted_hit_tokens, row->resident_tokens),
-        above(row->resident_tokens, hit),
-    };
-    uint8_t largest = 0;
-    for (uint8_t i = 1; i < 6; i++)
-        if (lost[i] > lost[largest])
-            largest = i;
-    return largest;
-}
-
+/* Its end is heard before the first token of the request that waited: both come from one worker. */
 static void settle(cop_frontend *f, const cop_requests_row *row)
 {
     for (size_t i = 0; i < f->movement_count; i++) {
         movement *m = &f->movements[i];
         if (m->row.transfer_id != row->transfer_id || m->row.request_id != row->request_id)
             continue;
-        double without = cop_cost_prefill_ns(&f->cost, row->prompt_tokens, row->hit_local_tokens);
-        double with = cop_cost_prefill_ns(&f->cost, row->prompt_tokens,
-                                          row->hit_local_tokens + row->hit_migrated_tokens);
         m->row.realised_gain_ns =
-            without - with - (double)(row->transfer_end_ns - row->received_ns);
+            cop_account_gain(&f->cost, row, m->ended ? m->row.ended_ns : INT64_MAX);
         m->settled = true;
     }
 }
@@ -362,7 +309,7 @@ static cop_status write_settled_movements(cop_frontend *f, bool all, cop_error *
     cop_status status = COP_OK;
     for (size_t i = 0; i < f->movement_count; i++) {
         movement *m = &f->movements[i];
-        bool ready = (m->ended && m->settled) || all;
+        bool ready = m->ended && (m->settled || all);
         if (ready && status == COP_OK)
             status = cop_record_append(f->record, COP_TABLE_transfers, &m->row, 1, err);
         if (!ready)
@@ -388,21 +335,21 @@ static cop_status hear_story(cop_frontend *f, cop_heard heard, uint32_t worker, 
     cop_router_step(f->router, &event, &f->actions);
     cop_requests_row *row = f->flights[story.request];
     if (!finished) {
-        take_stamps(row, &story, now_ns);
+        cop_account_stamps(row, &story, now_ns);
         row->hit_local_tokens = story.hit_local;
         row->hit_migrated_tokens = story.hit_migrated;
         row->hit_host_tokens = story.hit_host;
         row->computed_tokens = story.computed;
         row->resident_tokens = story.resident_tokens;
         row->first_token = story.first_token;
-        row->miss_class = miss_class(row, (uint32_t)f->cfg->cache_block_tokens);
+        row->miss_class = cop_account_miss(row, (uint32_t)f->cfg->cache_block_tokens);
         if (row->transfer_id != COP_NO_TRANSFER)
             settle(f, row);
         cop_progress_first_token(&f->progress, row->ttft_ns, row->prompt_tokens,
                                  row->prompt_tokens - row->computed_tokens);
         return write_settled_movements(f, false, err);
     }
-    row->finished_ns = not_before(now_ns, row->first_token_ns);
+    row->finished_ns = now_ns;
     row->e2e_ns = row->finished_ns - row->scheduled_ns;
     row->logits_digest = story.logits_digest;
     cop_status status = cop_record_append(f->record, COP_TABLE_requests, row, 1, err);

@@ -20,12 +20,13 @@ typedef struct {
     int64_t clock_error_ns;
 } cop_frontend_options;
 
-/* Opens the workload first, so that bad input is found before a file is made. */
+/* Opens the workload first, so that bad input is found before a file is made; then the record, up to
+ * the point where readers may look. */
 cop_status cop_frontend_open(cop_frontend **out, const cop_frontend_options *options,
                              cop_error *err);
 
 /* Time 0 of the run is cop_clock_ns + clock_to_run_ns == 0. */
-cop_status cop_frontend_start(cop_frontend *frontend, int64_t clock_to_run_ns, cop_error *err);
+void cop_frontend_start(cop_frontend *frontend, int64_t clock_to_run_ns);
 
 cop_status cop_frontend_hear(cop_frontend *frontend, uint32_t worker, const cop_heard *heard,
                              cop_error *err);

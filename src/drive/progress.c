@@ -28,8 +28,15 @@ void cop_progress_finished(cop_progress *p)
     p->finished++;
 }
 
-void cop_progress_rejected(cop_progress *p)
+void cop_progress_rejected(cop_progress *p, uint64_t request, const char *reason)
 {
+    enum { SAID = 3 };
+    if (p->rejected < SAID) {
+        if (p->terminal)
+            fputs("\r\033[K", p->log->out);
+        cop_log_warn(p->log, "request %llu rejected: %s%s", (unsigned long long)request, reason,
+                     p->rejected + 1 == SAID ? "; more will only be counted" : "");
+    }
     p->rejected++;
 }
 

@@ -223,7 +223,9 @@ cop_status cop_record_close(cop_record *record, bool completed, cop_error *err)
         release(record, true, NULL);
         return status;
     }
-    cop_record_int(record, "completed", completed);
+    if (!completed) /* `completed` is 0 since the start; a dying job has no time to repack */
+        return release(record, false, err);
+    cop_record_int(record, "completed", 1);
     cop_error local;
     status = cop_publish(record->file, record->path, &record->attributes, false, NULL, &local);
     if (status != COP_OK)

@@ -1,9 +1,9 @@
 /* The record of a run: an HDF5 file of tables, readable while it is written and after a kill.
  *
  *     cop_record_open(&rec, path, &err);
- *     cop_record_attribute(rec, "seed", ...)            before the first flush, and at close
+ *     cop_record_int(rec, "seed", 1);  ...              before the start; later ones go in at close
  *     cop_record_start(rec, &err);                      from here on SWMR readers may look
- *     cop_record_requests(rec, &row, &err);  ...        buffered; whole batches are appended
+ *     cop_record_append(rec, COP_TABLE_requests, ...);  buffered; whole batches are appended
  *     cop_record_flush(rec, &err);                      now and then: what a kill cannot take
  *     cop_record_close(rec, true, &err);                repacks compressed, marks it completed
  *
@@ -76,8 +76,9 @@ cop_status cop_record_append(cop_record *record, cop_table table, const void *ro
 cop_status cop_record_flush(cop_record *record, cop_error *err);
 uint64_t cop_record_rows(const cop_record *record, cop_table table);
 
-/* Ends the record, always releases it. completed: false marks the run as cut short (still
- * repacked). NULL is legal. When only the repacking fails, the error says so and PATH is the
+/* Ends the record, always releases it. completed: false leaves the run marked as cut short and the
+ * file plain but uncompressed, which takes no time: whoever interrupts a job soon kills it. Late
+ * attributes are then lost. NULL is legal. When only the repacking fails, the error says so and PATH is the
  * uncompressed record, closed, with every row and completed still 0. */
 cop_status cop_record_close(cop_record *record, bool completed, cop_error *err);
 /* Ends at once: flushes and leaves the SWMR file as a kill would, for use in a dying job. */

@@ -23,6 +23,22 @@ class Cluster(ClusterTest):
         self.assertEqual(steps["decode_sequences"].sum(), (rows["output_tokens"] - 1).sum())
         return rows
 
+    def check_choices(self, record, policy):
+        """The choice has the lowest (cost, tie_cost); round robin takes turns."""
+        decisions, candidates = record["decisions"][:], record["candidates"][:]
+        for decision in decisions:
+            first = decision["first_candidate"]
+            offered = candidates[first:first + decision["candidates"]]
+            best = min((c["cost"], c["tie_cost"]) for c in offered)
+            chosen = offered[offered["chosen"] == 1][0]
+            self.assertEqual((chosen["cost"], chosen["tie_cost"]), best)
+        workers = decisions["worker"]
+        if policy == "round_robin":
+            self.assertTrue((workers[1:] != workers[:-1]).all())
+        if policy == "longest_prefix":
+            self.assertEqual(set(decisions["match_tokens"] < decisions["best_match_tokens"]),
+                             {False})
+
     def test_one_to_eight_ranks(self):
         for ranks in (1, 2, 3, 5, 8):
             record = self.run_cluster(ranks, f"{ranks}.h5", FEW)
@@ -41,6 +57,7 @@ class Cluster(ClusterTest):
         for policy in policies:
             record = self.run_cluster(2, f"{policy}.h5", {**FEW, "router.policy": policy})
             self.check_run(record, 60)
+            self.check_choices(record, policy)
             self.assertEqual(record.attrs["config.router.policy"], policy)
             self.assertEqual(record.attrs["config.router.policy.origin"], "command line")
 
