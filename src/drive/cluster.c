@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/hash.h"
 #include "drive/engine.h"
 #include "drive/frontend.h"
 #include "model/geometry.h"
@@ -62,9 +63,40 @@ static cop_status count_workers(cluster *c, cop_error *err)
     return COP_OK;
 }
 
+static uint64_t config_digest(const cop_config *cfg)
+{
+    const cop_key *keys;
+    uint64_t digest = COP_MESSAGE_VERSION;
+    for (size_t i = 0; i < cop_config_keys(&keys); i++) {
+        char value[2048];
+        digest = cop_hash(value, cop_config_value(cfg, i, value, sizeof value), digest);
+    }
+    return digest;
+}
+
+/* Each rank reads the configuration on its own host. Another model or seed there would not be
+ * noticed later: it would be wrong KV. */
+static cop_status compare_configs(cluster *c, cop_error *err)
+{
+    uint64_t mine = config_digest(c->cfg), *all = NULL;
+    if (c->rank == 0)
+        all = cop_calloc((size_t)c->size, sizeof *all);
+    cop_bus_gather(c->bus, &mine, sizeof mine, all);
+    int other = 1;
+    while (all && other < c->size && all[other] == mine)
+        other++;
+    bool differs = all && other < c->size;
+    free(all);
+    if (!differs)
+        return COP_OK;
+    return cop_fail(err, COP_ERR_INVALID,
+                    "rank %d has another configuration, or another version of coppice, than rank 0",
+                    other);
+}
+
 static cop_status open_engine(cluster *c, cop_greeting *greeting, cop_error *err)
 {
-    *greeting = (cop_greeting){.message_version = COP_MESSAGE_VERSION};
+    *greeting = (cop_greeting){0};
     if ((uint32_t)c->rank < c->first_rank)
         return COP_OK;
     return cop_engine_open(&c->engine, c->bus, c->cfg, c->first_rank, c->outbox, c->log, err);
@@ -93,9 +125,6 @@ static cop_status open_frontend(cluster *c, const cop_greeting *greetings, doubl
 {
     if (c->rank != 0)
         return COP_OK;
-    for (uint32_t w = 0; w < c->workers; w++)
-        if (greetings[c->first_rank + w].message_version != COP_MESSAGE_VERSION)
-            return cop_fail(err, COP_ERR_TRANSPORT, "worker %u runs another version of coppice", w);
     cop_frontend_options options = {
         .cfg = c->cfg,
         .log = c->log,
@@ -276,6 +305,8 @@ cop_status cop_cluster_run(cop_bus *bus, const cop_config *cfg, const cop_log *l
     err->text[0] = '\0';
     c.outbox = cop_calloc((size_t)c.size, sizeof *c.outbox);
     cop_status status = agree(&c, count_workers(&c, err), err);
+    if (status == COP_OK)
+        status = agree(&c, compare_configs(&c, err), err);
     if (status == COP_OK)
         status = set_up(&c, err);
     bool set = status == COP_OK;

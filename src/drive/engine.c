@@ -164,9 +164,7 @@ cop_status cop_engine_probe(cop_engine *e, cop_greeting *g, cop_error *err)
     cop_status status = cop_geometry_find(cfg->model_preset, &geometry, err);
     if (status != COP_OK)
         return status;
-    *g = (cop_greeting){.message_version = COP_MESSAGE_VERSION, .is_worker = 1};
-    g->pool_blocks = (uint32_t)cfg->cache_capacity_blocks;
-    g->max_context = geometry->max_context;
+    *g = (cop_greeting){.pool_blocks = (uint32_t)cfg->cache_capacity_blocks};
     g->block_bytes = e->device_ops->block_bytes(e->device);
     gethostname(g->host, sizeof g->host - 1);
     strncpy(g->device, e->device_ops->describe(e->device), sizeof g->device - 1);

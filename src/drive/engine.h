@@ -14,10 +14,9 @@ typedef struct cop_engine cop_engine;
 /* What each rank measures before the run, for the cost model. */
 enum { COP_PROBES = 6 };
 typedef struct {
-    uint32_t message_version, is_worker, pool_blocks, threads;
+    uint32_t pool_blocks, probes;
     uint64_t block_bytes;
     double tokens[COP_PROBES], pairs[COP_PROBES], ns[COP_PROBES]; /* of engine steps */
-    uint32_t probes, max_context;
     char device[96], host[64];
 } cop_greeting;
 

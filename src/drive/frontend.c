@@ -93,6 +93,24 @@ static double recompute_transfer_ratio(const cop_frontend *f)
     return transfer > 0 ? f->cost.per_token_ns * f->cost.block_tokens / transfer : INFINITY;
 }
 
+/* One attribute a worker, and `device` for those who expect them to be alike. */
+static void record_devices(cop_frontend *f)
+{
+    const cop_greeting *g = f->options.greetings;
+    bool alike = true;
+    for (uint32_t w = 0; w < f->options.workers; w++) {
+        char name[64], value[192];
+        snprintf(name, sizeof name, "worker.%u", w);
+        snprintf(value, sizeof value, "%s, %s", g[w].host, g[w].device);
+        cop_record_text(f->record, name, value);
+        alike &= strcmp(g[w].device, g[0].device) == 0;
+    }
+    cop_record_text(f->record, "device", g[0].device);
+    if (!alike)
+        cop_log_warn(f->log, "workers have different devices: logits are bit-identical only among "
+                             "workers of one instruction set");
+}
+
 static cop_status open_record(cop_frontend *f, cop_error *err)
 {
     if (f->cfg->record_path[0] == '\0')
@@ -103,7 +121,7 @@ static cop_status open_record(cop_frontend *f, cop_error *err)
     cop_record *r = f->record;
     cop_provenance_write(r, f->cfg, f->options.mpi_version);
     cop_record_int(r, "workers", f->options.workers);
-    cop_record_text(r, "device", f->options.greetings[0].device);
+    record_devices(f);
     cop_record_int(r, "block_bytes", (int64_t)f->options.greetings[0].block_bytes);
     cop_record_int(r, "requests_total", (int64_t)cop_workload_total(f->workload));
     cop_record_int(r, "workload_lines_skipped", (int64_t)cop_workload_skipped(f->workload));

@@ -6,7 +6,7 @@
  *     8       ...   body, padded to 8 bytes
  *
  * and a body is a fixed struct below, followed by the arrays that its comment names, in that order.
- * Host byte order; every rank is the same binary (the greeting compares COP_MESSAGE_VERSION). */
+ * Host byte order; every rank is the same binary (the digest that ranks compare at the start has COP_MESSAGE_VERSION in it). */
 #ifndef COP_DRIVE_MESSAGE_H
 #define COP_DRIVE_MESSAGE_H
 
