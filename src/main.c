@@ -1,13 +1,12 @@
 /* The program: reads the command line, runs one command, turns its status into an exit status.
  * The only place that exits, prints errors or ends the MPI job. */
-#include "core/evict/evict.h"
-#include "core/router.h"
+#include "base/alloc.h"
+#include "config/config.h"
 #include "drive/bench.h"
 #include "drive/cli.h"
 #include "drive/cluster.h"
-#include "drive/provenance.h"
-#include "model/geometry.h"
-#include "record/record.h"
+#include "drive/commands.h"
+#include "transport/transport.h"
 
 #include <signal.h>
 #include <stdlib.h>
@@ -103,37 +102,8 @@ static cop_status run_trace(cop_cli *cli, cop_error *err)
         return cop_fail(err, COP_ERR_INVALID, "unknown word '%s'; usage: coppice trace info FILE",
                         cli->words[0]);
     free(cli->cfg.workload_path);
-    cli->cfg.workload_path = strdup(cli->words[1]);
+    cli->cfg.workload_path = cop_strdup(cli->words[1]);
     return cop_trace_info(&cli->cfg, stdout, err);
-}
-
-static cop_status run_salvage(cop_cli *cli, cop_error *err)
-{
-    uint64_t rows[COP_TABLES];
-    cop_status status = cop_record_salvage(cli->words[0], cli->words[1], rows, err);
-    for (int i = 0; status == COP_OK && i < COP_TABLES; i++)
-        printf("%-12s %llu rows\n", cop_table_name((cop_table)i), (unsigned long long)rows[i]);
-    return status;
-}
-
-static cop_status run_info(void)
-{
-    printf("coppice %s\ncompiler   %s\nrecord     %s, schema %d\n", cop_build_revision(),
-           cop_build_compiler(), cop_record_library(), COP_RECORD_SCHEMA);
-    printf("devices    cpu; cuda needs the plugin coppice-cuda.so\npresets   ");
-    for (size_t i = 0; cop_geometry_at(i); i++)
-        printf(" %s", cop_geometry_at(i)->name);
-    printf("\nrouting   ");
-    for (size_t i = 0; cop_route_policy_name(i); i++)
-        printf(" %s", cop_route_policy_name(i));
-    printf("\nmigration ");
-    for (size_t i = 0; cop_migrate_policy_name(i); i++)
-        printf(" %s", cop_migrate_policy_name(i));
-    printf("\neviction  ");
-    for (size_t i = 0; cop_evict_at(i); i++)
-        printf(" %s", cop_evict_at(i)->name);
-    printf("\n");
-    return COP_OK;
 }
 
 static cop_status run_command(cop_cli *cli, int argc, char **argv, cop_error *err)
@@ -145,10 +115,11 @@ static cop_status run_command(cop_cli *cli, int argc, char **argv, cop_error *er
     if (strcmp(cli->command, "trace") == 0)
         return run_trace(cli, err);
     if (strcmp(cli->command, "salvage") == 0)
-        return run_salvage(cli, err);
+        return cop_command_salvage(cli->words[0], cli->words[1], stdout, err);
     if (strcmp(cli->command, "info") == 0)
-        return run_info();
-    cop_config_print(&cli->cfg, stdout);
+        cop_command_info(stdout);
+    else
+        cop_config_print(&cli->cfg, stdout);
     return COP_OK;
 }
 

@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <string.h>
 #include <strings.h>
 
@@ -62,4 +63,17 @@ const char *cop_nearest(const char *name, const char *const *names, size_t count
         }
     }
     return nearest;
+}
+
+cop_status cop_unknown_name(cop_error *err, const char *what, const char *name,
+                            const char *const *names, size_t count)
+{
+    char list[COP_ERROR_TEXT / 2] = "";
+    for (size_t i = 0; i < count; i++) {
+        size_t used = strlen(list);
+        snprintf(list + used, sizeof list - used, "%s%s", i ? ", " : "", names[i]);
+    }
+    const char *near = cop_nearest(name, names, count);
+    return cop_fail(err, COP_ERR_INVALID, "%s '%s'%s%s%s (%s)", what, name,
+                    near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "", list);
 }

@@ -2,6 +2,8 @@
 #ifndef COP_BASE_TEXT_H
 #define COP_BASE_TEXT_H
 
+#include "base/status.h"
+
 #include <stddef.h>
 
 /* Nearest of `count` names by edit distance, or NULL when none is near; for error messages.
@@ -9,5 +11,10 @@
  * their neighbour, capitals being free; or `name` is how the other begins, three letters or more.
  * Of equally near names the first is taken. */
 const char *cop_nearest(const char *name, const char *const *names, size_t count);
+
+/* COP_ERR_INVALID: "WHAT 'NAME'; did you mean 'lru'? (lru, fifo, lfu)", the question only when a
+ * name is near. `what` is the key and the kind: "cache.eviction: unknown policy". */
+cop_status cop_unknown_name(cop_error *err, const char *what, const char *name,
+                            const char *const *names, size_t count);
 
 #endif

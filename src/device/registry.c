@@ -14,7 +14,5 @@ cop_status cop_device_find(const char *kind, const cop_device_ops **out, cop_err
         return cop_fail(err, COP_ERR_UNSUPPORTED,
                         "device 'cuda': this build has no CUDA plugin (coppice-cuda.so); "
                         "device 'cpu' is always there");
-    const char *near = cop_nearest(kind, kinds, sizeof kinds / sizeof *kinds);
-    return cop_fail(err, COP_ERR_INVALID, "unknown device '%s'; did you mean '%s'?", kind,
-                    near ? near : kinds[0]);
+    return cop_unknown_name(err, "device.kind: unknown device", kind, kinds, 2);
 }

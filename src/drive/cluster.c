@@ -202,25 +202,33 @@ static bool for_front_end(cop_message_kind kind)
     return kind >= COP_SAY_INSERTED;
 }
 
+static cop_status deliver(cluster *c, int from, const cop_heard *heard, cop_error *err)
+{
+    if (!for_front_end(heard->kind))
+        return c->engine ? cop_engine_hear(c->engine, heard, err)
+                         : cop_fail(err, COP_ERR_TRANSPORT, "an order reached the wrong rank");
+    if (!c->frontend || (uint32_t)from < c->first_rank)
+        return cop_fail(err, COP_ERR_TRANSPORT, "a report reached the wrong rank");
+    return cop_frontend_hear(c->frontend, (uint32_t)from - c->first_rank, heard, err);
+}
+
 static cop_status hear_frame(cluster *c, int from, const void *frame, size_t bytes, cop_error *err)
 {
     cop_cursor at = {frame, (const uint8_t *)frame + bytes};
     cop_heard heard;
-    cop_status status = COP_OK;
-    while (status == COP_OK && cop_hear(&at, &heard)) {
-        if (for_front_end(heard.kind))
-            status =
-                c->frontend
-                    ? cop_frontend_hear(c->frontend, (uint32_t)from - c->first_rank, &heard, err)
-                    : cop_fail(err, COP_ERR_TRANSPORT, "a report reached the wrong rank");
-        else
-            status = c->engine
-                         ? cop_engine_hear(c->engine, &heard, err)
-                         : cop_fail(err, COP_ERR_TRANSPORT, "an order reached the wrong rank");
+    uint32_t block_tokens = (uint32_t)c->cfg->cache_block_tokens;
+    while (cop_hear(&at, &heard)) {
+        if (!cop_message_valid(&heard, c->workers, block_tokens))
+            return cop_fail(err, COP_ERR_TRANSPORT,
+                            "malformed message of kind %u (%s) from rank %d", (unsigned)heard.kind,
+                            cop_message_name(heard.kind), from);
+        cop_status status = deliver(c, from, &heard, err);
+        if (status != COP_OK)
+            return status;
     }
-    if (status == COP_OK && at.at != at.end)
+    if (at.at != at.end)
         return cop_fail(err, COP_ERR_TRANSPORT, "malformed frame from rank %d", from);
-    return status;
+    return COP_OK;
 }
 
 /* Bounded, so that a flood of messages cannot keep the device or the arrivals waiting. */

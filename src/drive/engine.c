@@ -423,22 +423,16 @@ static cop_status tell(cop_engine *e, const cop_worker_event *event, cop_error *
 
 /* ---- events ------------------------------------------------------------------------------ */
 
-static cop_status malformed(const cop_heard *heard, cop_error *err)
-{
-    return cop_fail(err, COP_ERR_TRANSPORT, "malformed message of kind %d", (int)heard->kind);
-}
+/* Messages are valid (message.h) when they come here: reading them cannot fail. */
 
 static cop_status hear_submit(cop_engine *e, cop_heard heard, cop_error *err)
 {
     cop_say_submit say;
-    if (!cop_cursor_get(&heard.body, &say, sizeof say))
-        return malformed(&heard, err);
+    cop_cursor_get(&heard.body, &say, sizeof say);
     cop_worker_event event = {.kind = COP_WORKER_SUBMIT, .now_ns = run_now(e)};
     event.submit.request = say.request;
     event.submit.request.tokens = cop_cursor_take(&heard.body, say.tokens * sizeof(uint32_t));
     event.submit.transfer = say.transfer;
-    if (!event.submit.request.tokens)
-        return malformed(&heard, err);
     return tell(e, &event, err);
 }
 
@@ -447,21 +441,17 @@ static cop_status hear_plan(cop_engine *e, cop_heard heard, cop_error *err)
     cop_worker_event event = {.kind = heard.kind == COP_SAY_PLAN_SEND ? COP_WORKER_PLAN_SEND
                                                                       : COP_WORKER_PLAN_RECEIVE,
                               .now_ns = run_now(e)};
-    if (!cop_cursor_get(&heard.body, &event.plan, sizeof event.plan))
-        return malformed(&heard, err);
+    cop_cursor_get(&heard.body, &event.plan, sizeof event.plan);
     return tell(e, &event, err);
 }
 
 static cop_status hear_offer(cop_engine *e, cop_heard heard, cop_error *err)
 {
     cop_say_offer say;
-    if (!cop_cursor_get(&heard.body, &say, sizeof say))
-        return malformed(&heard, err);
+    cop_cursor_get(&heard.body, &say, sizeof say);
     size_t token_bytes = (size_t)say.blocks * say.block_tokens * sizeof(uint32_t);
     const uint32_t *tokens = cop_cursor_take(&heard.body, token_bytes);
     const void *checksums = cop_cursor_take(&heard.body, say.checksums * sizeof(uint64_t));
-    if (!tokens || !checksums || say.block_tokens != (uint32_t)e->cfg->cache_block_tokens)
-        return malformed(&heard, err);
     uint64_t *aligned = NULL;
     if (say.checksums) { /* in the frame they need not be aligned */
         aligned = cop_malloc(say.checksums * sizeof *aligned);
@@ -483,8 +473,7 @@ static cop_status hear_offer(cop_engine *e, cop_heard heard, cop_error *err)
 static cop_status hear_accept(cop_engine *e, cop_heard heard, cop_error *err)
 {
     cop_say_accept say;
-    if (!cop_cursor_get(&heard.body, &say, sizeof say))
-        return malformed(&heard, err);
+    cop_cursor_get(&heard.body, &say, sizeof say);
     cop_worker_event event = {
         .kind = COP_WORKER_ACCEPT,
         .now_ns = run_now(e),
@@ -507,8 +496,8 @@ cop_status cop_engine_hear(cop_engine *e, const cop_heard *heard, cop_error *err
     case COP_SAY_STOP:
         e->stopping = true;
         return COP_OK;
-    default:
-        return malformed(heard, err);
+    default: /* the cluster hands us orders only */
+        COP_CHECK(false);
     }
 }
 

@@ -6,7 +6,9 @@
  *     8       ...   body, padded to 8 bytes
  *
  * and a body is a fixed struct below, followed by the arrays that its comment names, in that order.
- * Host byte order; every rank is the same binary (the digest that ranks compare at the start has COP_MESSAGE_VERSION in it). */
+ * Host byte order; every rank is the same binary: the digest that ranks compare at the start has
+ * COP_MESSAGE_VERSION in it. Whoever takes a frame apart asks cop_message_valid of every entry, once;
+ * the hearers behind it rely on the sizes and only judge what needs their own state. */
 #ifndef COP_DRIVE_MESSAGE_H
 #define COP_DRIVE_MESSAGE_H
 
@@ -37,8 +39,7 @@ typedef enum {
     COP_SAY_TRANSFER_ENDED, /* cop_say_ended */
     COP_SAY_STEP,           /* cop_steps_row */
     COP_SAY_EVICTION_ROWS,  /* cop_evictions_row rows[] */
-    COP_SAY_GAUGES,         /* cop_workers_row */
-    COP_SAY_FAILED          /* text: the worker cannot go on */
+    COP_SAY_GAUGES          /* cop_workers_row */
 } cop_message_kind;
 
 typedef struct {
@@ -67,6 +68,18 @@ typedef struct {
     int64_t offered_ns, posted_ns, ended_ns, wait_ns, wire_ns, unpack_ns;
 } cop_say_ended;
 
+/* No size is an accident: a change of one is a new COP_MESSAGE_VERSION. */
+_Static_assert(sizeof(cop_say_submit) == 72, "layout");
+_Static_assert(sizeof(cop_plan) == 72, "layout");
+_Static_assert(sizeof(cop_say_offer) == 32, "layout");
+_Static_assert(sizeof(cop_say_accept) == 16, "layout");
+_Static_assert(sizeof(cop_say_blocks) == 8, "layout; hashes behind it stay aligned");
+_Static_assert(sizeof(cop_say_ended) == 72, "layout");
+_Static_assert(sizeof(cop_request_story) == 104, "layout");
+_Static_assert(sizeof(cop_steps_row) == 48, "layout, 4 bytes of padding at the end");
+_Static_assert(sizeof(cop_evictions_row) == 56, "layout");
+_Static_assert(sizeof(cop_workers_row) == 56, "layout, 4 bytes of padding at the end");
+
 /* Appends one entry: the fixed struct and up to two arrays. */
 void cop_say(cop_buffer *frame, cop_message_kind kind, const void *body, size_t bytes,
              const void *array1, size_t bytes1, const void *array2, size_t bytes2);
@@ -78,5 +91,12 @@ typedef struct {
 
 /* Next entry of a frame; false at its end, or when it is malformed (*at is then not at its end). */
 bool cop_hear(cop_cursor *at, cop_heard *out);
+
+/* Whether the kind is known, the body is exactly as long as its struct and the arrays that the
+ * struct announces, and its numbers can be true in a cluster of so many workers with blocks of
+ * block_tokens tokens, >= 1. */
+bool cop_message_valid(const cop_heard *heard, uint32_t workers, uint32_t block_tokens);
+
+const char *cop_message_name(cop_message_kind kind); /* for error texts; never NULL */
 
 #endif

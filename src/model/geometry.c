@@ -104,13 +104,7 @@ cop_status cop_geometry_find(const char *name, const cop_geometry **out, cop_err
         }
         names[i] = presets[i].name;
     }
-    const char *near = cop_nearest(name, names, PRESETS);
-    if (near)
-        return cop_fail(err, COP_ERR_INVALID, "unknown model preset '%s'; did you mean '%s'?", name,
-                        near);
-    return cop_fail(err, COP_ERR_INVALID,
-                    "unknown model preset '%s'; `coppice info` lists them (the smallest is '%s')",
-                    name, presets[0].name);
+    return cop_unknown_name(err, "model.preset: unknown preset", name, names, PRESETS);
 }
 
 uint64_t cop_geometry_kv_bytes(const cop_geometry *g, uint32_t element_bytes)

@@ -14,9 +14,5 @@ cop_status cop_kv_find(const char *name, const cop_kv_ops **out, cop_error *err)
     if (strcmp(name, "nccl") == 0)
         return cop_fail(err, COP_ERR_UNSUPPORTED,
                         "transport.kv nccl: this build has no CUDA plugin coppice-cuda.so");
-    const char *near = cop_nearest(name, names, 2);
-    if (near)
-        return cop_fail(err, COP_ERR_INVALID, "unknown KV transport '%s'; did you mean '%s'?", name,
-                        near);
-    return cop_fail(err, COP_ERR_INVALID, "unknown KV transport '%s'; there are: mpi, nccl", name);
+    return cop_unknown_name(err, "transport.kv: unknown transport", name, names, 2);
 }

@@ -27,9 +27,10 @@ static void test_names_that_cannot_be_used(void **state)
     } cases[] = {
         {"nccl", COP_ERR_UNSUPPORTED,
          "transport.kv nccl: this build has no CUDA plugin coppice-cuda.so"},
-        {"nckl", COP_ERR_INVALID, "unknown KV transport 'nckl'; did you mean 'nccl'?"},
-        {"pigeon", COP_ERR_INVALID, "unknown KV transport 'pigeon'; there are: mpi, nccl"},
-        {"", COP_ERR_INVALID, "unknown KV transport ''; there are: mpi, nccl"},
+        {"nckl", COP_ERR_INVALID,
+         "transport.kv: unknown transport 'nckl'; did you mean 'nccl'? (mpi, nccl)"},
+        {"pigeon", COP_ERR_INVALID, "transport.kv: unknown transport 'pigeon' (mpi, nccl)"},
+        {"", COP_ERR_INVALID, "transport.kv: unknown transport '' (mpi, nccl)"},
     };
     for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
         const cop_kv_ops *ops = NULL;

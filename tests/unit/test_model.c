@@ -62,9 +62,10 @@ static void test_unknown_preset_names_the_nearest(void **state)
     cop_error err;
     assert_int_equal(cop_geometry_find("qwen2.5-05b", &g, &err), COP_ERR_INVALID);
     assert_string_equal(err.text,
-                        "unknown model preset 'qwen2.5-05b'; did you mean 'qwen2.5-0.5b'?");
+                        "model.preset: unknown preset 'qwen2.5-05b'; did you mean 'qwen2.5-0.5b'? "
+                        "(tiny, small, qwen2.5-0.5b, qwen2.5-1.5b, qwen2.5-7b, llama3-8b)");
     assert_int_equal(cop_geometry_find("gigantic", &g, &err), COP_ERR_INVALID);
-    assert_non_null(strstr(err.text, "coppice info"));
+    assert_non_null(strstr(err.text, "'gigantic' (tiny, small, "));
     assert_null(g);
 }
 

@@ -119,11 +119,12 @@ static void test_unknown_names_are_refused(void **state)
     cop_error err;
     options.policy = "longest_prefx";
     assert_int_equal(cop_router_open(&router, &options, &err), COP_ERR_INVALID);
-    assert_non_null(strstr(err.text, "'longest_prefx'; there are: longest_prefix, random"));
+    assert_non_null(strstr(err.text, "router.policy: unknown policy 'longest_prefx'; did you "
+                                     "mean 'longest_prefix'? (longest_prefix, random"));
     options.policy = "random";
     options.migration = "push";
     assert_int_equal(cop_router_open(&router, &options, &err), COP_ERR_INVALID);
-    assert_non_null(strstr(err.text, "'push'; there are: off, pull, replicate_hot"));
+    assert_non_null(strstr(err.text, "unknown policy 'push' (off, pull, replicate_hot)"));
     assert_null(router);
 }
 

@@ -1,6 +1,7 @@
 #include "core/route/route.h"
 
-#include <stdio.h>
+#include "base/text.h"
+
 #include <string.h>
 
 static const cop_route_ops *const policies[] = {
@@ -8,10 +9,11 @@ static const cop_route_ops *const policies[] = {
     &cop_route_round_robin,        &cop_route_least_loaded,
     &cop_route_sglang_cache_aware, &cop_route_estimated_ttft,
 };
+enum { POLICIES = sizeof policies / sizeof *policies };
 
 const cop_route_ops *cop_route_at(size_t i)
 {
-    return i < sizeof policies / sizeof *policies ? policies[i] : NULL;
+    return i < POLICIES ? policies[i] : NULL;
 }
 
 const char *cop_route_policy_name(size_t i)
@@ -22,15 +24,13 @@ const char *cop_route_policy_name(size_t i)
 
 cop_status cop_route_find(const char *name, const cop_route_ops **out, cop_error *err)
 {
-    char names[256] = "";
-    for (size_t i = 0; cop_route_at(i); i++) {
-        if (strcmp(cop_route_at(i)->name, name) == 0) {
-            *out = cop_route_at(i);
+    const char *names[POLICIES];
+    for (size_t i = 0; i < POLICIES; i++) {
+        names[i] = policies[i]->name;
+        if (strcmp(names[i], name) == 0) {
+            *out = policies[i];
             return COP_OK;
         }
-        size_t used = strlen(names);
-        snprintf(names + used, sizeof names - used, "%s%s", i ? ", " : "", cop_route_at(i)->name);
     }
-    return cop_fail(err, COP_ERR_INVALID, "unknown routing policy '%s'; there are: %s", name,
-                    names);
+    return cop_unknown_name(err, "router.policy: unknown policy", name, names, POLICIES);
 }

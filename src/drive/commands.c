@@ -1,0 +1,36 @@
+#include "drive/commands.h"
+
+#include "core/evict/evict.h"
+#include "core/router.h"
+#include "drive/provenance.h"
+#include "model/geometry.h"
+#include "record/record.h"
+
+void cop_command_info(FILE *out)
+{
+    fprintf(out, "coppice %s\ncompiler   %s\nrecord     %s, schema %d\n", cop_build_revision(),
+            cop_build_compiler(), cop_record_library(), COP_RECORD_SCHEMA);
+    fprintf(out, "devices    cpu; cuda needs the plugin coppice-cuda.so\npresets   ");
+    for (size_t i = 0; cop_geometry_at(i); i++)
+        fprintf(out, " %s", cop_geometry_at(i)->name);
+    fprintf(out, "\nrouting   ");
+    for (size_t i = 0; cop_route_policy_name(i); i++)
+        fprintf(out, " %s", cop_route_policy_name(i));
+    fprintf(out, "\nmigration ");
+    for (size_t i = 0; cop_migrate_policy_name(i); i++)
+        fprintf(out, " %s", cop_migrate_policy_name(i));
+    fprintf(out, "\neviction  ");
+    for (size_t i = 0; cop_evict_at(i); i++)
+        fprintf(out, " %s", cop_evict_at(i)->name);
+    fprintf(out, "\n");
+}
+
+cop_status cop_command_salvage(const char *in_path, const char *out_path, FILE *out, cop_error *err)
+{
+    uint64_t rows[COP_TABLES];
+    cop_status status = cop_record_salvage(in_path, out_path, rows, err);
+    for (int i = 0; status == COP_OK && i < COP_TABLES; i++)
+        fprintf(out, "%-12s %llu rows\n", cop_table_name((cop_table)i),
+                (unsigned long long)rows[i]);
+    return status;
+}
