@@ -116,10 +116,9 @@ static cop_status run_command(cop_cli *cli, int argc, char **argv, cop_error *er
         return run_trace(cli, err);
     if (strcmp(cli->command, "salvage") == 0)
         return cop_command_salvage(cli->words[0], cli->words[1], stdout, err);
-    if (strcmp(cli->command, "info") == 0)
-        cop_command_info(stdout);
-    else
-        cop_config_print(&cli->cfg, stdout);
+    if (strcmp(cli->command, "config") == 0)
+        return cop_command_config(&cli->cfg, stdout, err);
+    cop_command_info(stdout);
     return COP_OK;
 }
 

@@ -21,13 +21,6 @@ void cop_map_fini(cop_map *map)
     cop_map_init(map);
 }
 
-void cop_map_clear(cop_map *map)
-{
-    if (map->slots)
-        memset(map->slots, 0, map->capacity * sizeof *map->slots);
-    map->count = 0;
-}
-
 static cop_map_slot *find(const cop_map *map, uint64_t key)
 {
     size_t i = home_of(map, key);

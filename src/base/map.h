@@ -20,7 +20,6 @@ typedef struct {
 
 void cop_map_init(cop_map *map);
 void cop_map_fini(cop_map *map);
-void cop_map_clear(cop_map *map);
 
 /* Value of `key`, or NULL. Valid until the next put or remove. */
 uint32_t *cop_map_get(const cop_map *map, uint64_t key);

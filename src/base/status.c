@@ -28,18 +28,6 @@ cop_status cop_fail_prefix(cop_error *err, const char *format, ...)
     return err->status;
 }
 
-const char *cop_status_text(cop_status status)
-{
-    switch (status) {
-#define COP_STATUS_CASE(name, exit_status, text) \
-    case name:                                   \
-        return text;
-        COP_STATUS_LIST(COP_STATUS_CASE)
-#undef COP_STATUS_CASE
-    }
-    return "unknown status";
-}
-
 int cop_status_exit(cop_status status)
 {
     switch (status) {

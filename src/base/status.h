@@ -9,7 +9,7 @@
 #ifndef COP_BASE_STATUS_H
 #define COP_BASE_STATUS_H
 
-/* X(name, process exit status, text) */
+/* X(name, process exit status, what it stands for) */
 #define COP_STATUS_LIST(X)                       \
     X(COP_OK, 0, "ok")                           \
     X(COP_ERR_INVALID, 2, "invalid input")       \
@@ -44,7 +44,6 @@ cop_status cop_fail(cop_error *err, cop_status status, const char *format, ...)
 cop_status cop_fail_prefix(cop_error *err, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 
-const char *cop_status_text(cop_status status);
 int cop_status_exit(cop_status status);
 
 #endif

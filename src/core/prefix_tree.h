@@ -32,7 +32,6 @@ typedef struct cop_tree cop_tree;
 typedef struct {
     uint32_t block_tokens, capacity_blocks;
     const char *eviction; /* evict registry; COP_ERR_INVALID with the nearest name if unknown */
-    uint64_t seed;
 } cop_tree_options;
 
 typedef struct {

@@ -13,7 +13,6 @@ cop_status cop_worker_open(cop_worker **out, const cop_worker_options *options, 
         .block_tokens = options->block_tokens,
         .capacity_blocks = options->capacity_blocks,
         .eviction = options->eviction,
-        .seed = options->seed,
     };
     cop_tree *tree;
     cop_status status = cop_tree_open(&tree, &tree_options, err);

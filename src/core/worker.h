@@ -33,7 +33,6 @@ typedef struct {
     const char *eviction; /* evict registry */
     bool cache_enabled, partial_blocks;
     int64_t transfer_timeout_ns;
-    uint64_t seed;
 } cop_worker_options;
 
 typedef enum {

@@ -67,8 +67,12 @@ void cop_cli_help(const char *name, FILE *out)
               "  -o FILE             the same as --set record.path=FILE\n"
               "  --skip-bad-lines    the same as --set workload.skip_bad_lines=true\n"
               "  --quiet             no progress, only warnings\n"
-              "  --help              this text; `coppice config` explains every key\n",
+              "  --help              this text; `coppice config --help` lists every key\n",
               out);
+        if (strcmp(name, "config") == 0) {
+            fputs("\nKeys\n", out);
+            cop_config_help(out, "");
+        }
         return;
     }
     fputs("coppice: a testbed for distributed prompt (prefix-KV) caching\n\n"

@@ -1,6 +1,8 @@
 #include "drive/commands.h"
 
 #include "core/evict/evict.h"
+#include "core/migrate/migrate.h"
+#include "core/route/route.h"
 #include "core/router.h"
 #include "drive/provenance.h"
 #include "model/geometry.h"
@@ -32,5 +34,29 @@ cop_status cop_command_salvage(const char *in_path, const char *out_path, FILE *
     for (int i = 0; status == COP_OK && i < COP_TABLES; i++)
         fprintf(out, "%-12s %llu rows\n", cop_table_name((cop_table)i),
                 (unsigned long long)rows[i]);
+    return status;
+}
+
+static cop_status check_names(const cop_config *cfg, cop_error *err)
+{
+    const cop_geometry *geometry;
+    const cop_evict_ops *evict;
+    const cop_route_ops *route;
+    const cop_migrate_ops *migrate;
+    cop_status status = cop_geometry_find(cfg->model_preset, &geometry, err);
+    if (status == COP_OK)
+        status = cop_evict_find(&evict, cfg->cache_eviction, err);
+    if (status == COP_OK)
+        status = cop_route_find(cfg->router_policy, &route, err);
+    if (status == COP_OK)
+        status = cop_migrate_find(cfg->migration_policy, &migrate, err);
+    return status;
+}
+
+cop_status cop_command_config(const cop_config *cfg, FILE *out, cop_error *err)
+{
+    cop_status status = check_names(cfg, err);
+    if (status == COP_OK)
+        cop_config_print(cfg, out);
     return status;
 }

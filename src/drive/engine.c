@@ -63,7 +63,7 @@ cop_status cop_engine_open(cop_engine **out, const cop_bus *bus, const cop_confi
 
     cop_device_options device;
     cop_worker_options worker;
-    cop_setup_worker(&worker, cfg, e->worker);
+    cop_setup_worker(&worker, cfg);
     uint32_t threads = cop_launch_threads(bus, cfg->device_threads);
     cop_status status = cop_worker_open(&e->core, &worker, err);
     if (status == COP_OK)

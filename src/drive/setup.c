@@ -1,7 +1,6 @@
 #include "drive/setup.h"
 
 #include "base/clock.h"
-#include "base/rng.h"
 
 #include <string.h>
 
@@ -64,7 +63,7 @@ void cop_setup_workload(cop_workload_options *out, const cop_config *cfg, uint32
     };
 }
 
-void cop_setup_worker(cop_worker_options *out, const cop_config *cfg, uint32_t worker)
+void cop_setup_worker(cop_worker_options *out, const cop_config *cfg)
 {
     *out = (cop_worker_options){
         .block_tokens = (uint32_t)cfg->cache_block_tokens,
@@ -75,7 +74,6 @@ void cop_setup_worker(cop_worker_options *out, const cop_config *cfg, uint32_t w
         .cache_enabled = cfg->cache_enabled,
         .partial_blocks = cfg->cache_partial_blocks,
         .transfer_timeout_ns = (int64_t)(cfg->migration_timeout_ms * COP_NS_PER_MS),
-        .seed = cop_splitmix64((uint64_t)cfg->seed ^ worker),
     };
 }
 

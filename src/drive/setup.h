@@ -13,7 +13,7 @@
 cop_status cop_setup_device(cop_device_options *out, const cop_config *cfg, uint32_t threads,
                             cop_error *err);
 void cop_setup_workload(cop_workload_options *out, const cop_config *cfg, uint32_t vocab);
-void cop_setup_worker(cop_worker_options *out, const cop_config *cfg, uint32_t worker);
+void cop_setup_worker(cop_worker_options *out, const cop_config *cfg);
 /* cost, workers, pool_blocks and max_context are the caller's to fill in. */
 void cop_setup_router(cop_router_options *out, const cop_config *cfg);
 

@@ -384,8 +384,7 @@ static void run_world(const setting *s, uint64_t seed, world *w)
                                   .eviction = s->eviction,
                                   .cache_enabled = s->cache,
                                   .partial_blocks = s->partial,
-                                  .transfer_timeout_ns = 40,
-                                  .seed = seed};
+                                  .transfer_timeout_ns = 40};
     cop_error err;
     for (uint32_t i = 0; i < WORKERS; i++) {
         assert_int_equal(cop_worker_open(&w->nodes[i].core, &options, &err), COP_OK);
