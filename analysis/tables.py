@@ -165,7 +165,7 @@ def show(value, unit):
 
 
 def show_ratio(value, first):
-    if value is None or not first:
+    if value is None or not first or value < 0 or first < 0:  # of signed errors it says nothing
         return ""
     times = value / first
     return f"x{times:.2f}" if abs(times) < 100 else f"x{times:,.0f}"
