@@ -1,6 +1,5 @@
 /* A growable byte buffer to write messages, and a cursor to read them. Integers are written in
- * host byte order: ranks of one job run on machines of one kind.
- */
+ * host byte order: ranks of one job run on machines of one kind. */
 #ifndef COP_BASE_BUFFER_H
 #define COP_BASE_BUFFER_H
 
