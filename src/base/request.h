@@ -20,4 +20,11 @@ typedef struct {
     int64_t scheduled_ns;   /* arrival time, from the start of the run */
 } cop_request;
 
+/* Blocks that hold prompt and output. */
+static inline uint64_t cop_request_blocks(const cop_request *request, uint32_t block_tokens)
+{
+    uint64_t tokens = (uint64_t)request->prompt_tokens + request->output_tokens;
+    return (tokens + block_tokens - 1) / block_tokens;
+}
+
 #endif

@@ -77,3 +77,15 @@ cop_status cop_unknown_name(cop_error *err, const char *what, const char *name,
     return cop_fail(err, COP_ERR_INVALID, "%s '%s'%s%s%s (%s)", what, name,
                     near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "", list);
 }
+
+cop_status cop_find_name(const char *name, const char *const *names, size_t count, const char *what,
+                         size_t *index, cop_error *err)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(names[i], name) == 0) {
+            *index = i;
+            return COP_OK;
+        }
+    }
+    return cop_unknown_name(err, what, name, names, count);
+}

@@ -17,4 +17,8 @@ const char *cop_nearest(const char *name, const char *const *names, size_t count
 cop_status cop_unknown_name(cop_error *err, const char *what, const char *name,
                             const char *const *names, size_t count);
 
+/* Place of `name` among names[count], in *index; cop_unknown_name if it is not there. */
+cop_status cop_find_name(const char *name, const char *const *names, size_t count, const char *what,
+                         size_t *index, cop_error *err);
+
 #endif

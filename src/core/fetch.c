@@ -146,15 +146,10 @@ double cop_fetch_saved_ns(const cop_arrival *in, const cop_candidate *c)
     return c->recompute_ns - c->fetched_ns - in->options->eviction_weight * evicted_worth_ns(in, c);
 }
 
-static uint64_t blocks_of(const cop_arrival *in)
-{
-    uint64_t tokens = (uint64_t)in->request->prompt_tokens + in->request->output_tokens;
-    return (tokens + in->options->block_tokens - 1) / in->options->block_tokens;
-}
-
 bool cop_fetch_has_room(const cop_arrival *in, uint32_t worker)
 {
-    return in->loads[worker].blocks + blocks_of(in) <= in->options->pool_blocks;
+    uint64_t blocks = cop_request_blocks(in->request, in->options->block_tokens);
+    return in->loads[worker].blocks + blocks <= in->options->pool_blocks;
 }
 
 bool cop_fetch_pays(const cop_arrival *in, const cop_candidate *c)

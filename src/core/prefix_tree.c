@@ -37,7 +37,7 @@ cop_status cop_tree_open(cop_tree **out, const cop_tree_options *options, cop_er
     COP_CHECK(options->block_tokens >= 1 && options->capacity_blocks >= 1);
     COP_CHECK(options->capacity_blocks <= UINT32_MAX / 2);
     const cop_evict_ops *policy;
-    cop_status status = cop_evict_find(&policy, options->eviction, err);
+    cop_status status = cop_evict_find(options->eviction, &policy, err);
     if (status)
         return status;
     cop_tree *tree = cop_calloc(1, sizeof *tree);

@@ -89,18 +89,11 @@ void cop_router_actions_fini(cop_router_actions *actions)
 
 /* ---- an arrival ------------------------------------------------------------------------ */
 
-static uint32_t blocks_needed(const cop_router_options *options, const cop_request *request)
-{
-    uint64_t tokens = (uint64_t)request->prompt_tokens + request->output_tokens;
-    uint64_t blocks = (tokens + options->block_tokens - 1) / options->block_tokens;
-    return blocks < UINT32_MAX ? (uint32_t)blocks : UINT32_MAX;
-}
-
 static const char *reject_reason(const cop_router_options *options, const cop_request *request)
 {
     if ((uint64_t)request->prompt_tokens + request->output_tokens > options->max_context)
         return "prompt and output are longer than the model's context";
-    if (blocks_needed(options, request) > options->pool_blocks)
+    if (cop_request_blocks(request, options->block_tokens) > options->pool_blocks)
         return "prompt and output need more blocks than a worker's pool has";
     return NULL;
 }
@@ -260,7 +253,7 @@ static void charge(cop_router *r, const cop_arrival *in, cop_router_actions *out
     out->decision.predicted_ttft_ns =
         c->drain_ns + (fetched ? c->fetch_ns + c->fetched_ns : c->recompute_ns);
     cop_ledger_charge(&r->ledger, in->request->id, c->worker, in->request->prompt_tokens - cached,
-                      blocks_needed(&r->options, in->request),
+                      (uint32_t)cop_request_blocks(in->request, r->options.block_tokens),
                       cop_cost_prefill_ns(&r->options.cost, in->request->prompt_tokens, cached));
 }
 

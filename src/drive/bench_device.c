@@ -3,6 +3,7 @@
  * shares of the repetitions. */
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/median.h"
 #include "base/rng.h"
 #include "device/cpu_probe.h"
 #include "drive/bench.h"
@@ -26,17 +27,9 @@ typedef struct {
     size_t count;
 } series;
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 static double median(series *s)
 {
-    qsort(s->values, s->count, sizeof *s->values, by_value);
-    double low = s->values[(s->count - 1) / 2], high = s->values[s->count / 2];
-    return (low + high) / 2;
+    return cop_median(s->values, s->count);
 }
 
 static void series_add(series *s, double value)

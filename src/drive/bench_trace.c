@@ -5,6 +5,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "base/median.h"
 #include "drive/bench.h"
 #include "workload/mooncake.h"
 
@@ -61,12 +62,6 @@ static cop_status pass_file(subject *s, cop_error *err)
     return keep_counts(s, status, &trace);
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 /* One repetition: ns of its fastest pass. */
 static cop_status repeat(subject *s, pass run, int64_t *fastest_ns, cop_error *err)
 {
@@ -95,10 +90,8 @@ static cop_status measure(subject *s, pass run, size_t repeats, double *mb_s, co
         status = repeat(s, run, &fastest_ns, err);
         rates[i] = (double)s->bytes * 1e3 / (double)fastest_ns;
     }
-    if (status == COP_OK) {
-        qsort(rates, repeats, sizeof *rates, by_value);
-        *mb_s = rates[(repeats - 1) / 2];
-    }
+    if (status == COP_OK)
+        *mb_s = cop_median(rates, repeats);
     free(rates);
     return status;
 }

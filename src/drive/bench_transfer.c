@@ -3,8 +3,10 @@
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/link.h"
+#include "base/median.h"
 #include "model/geometry.h"
 
+#include <math.h>
 #include <sched.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -20,18 +22,6 @@ typedef struct {
     int rank, size, repeats;
     FILE *out;
 } bench;
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
-static double median(double *values, int n)
-{
-    qsort(values, (size_t)n, sizeof *values, by_value);
-    return values[n / 2];
-}
 
 /* Bytes in one nanosecond are GB in one second. */
 static double gb_s(double bytes, double ns)
@@ -75,7 +65,7 @@ static double bus_one_way_ns(const bench *b, int turn, const void *message, size
         }
     }
     poll_until(b->bus, false);
-    double result = b->rank == turn ? median(half_ns, trips) : 0;
+    double result = b->rank == turn ? cop_median(half_ns, (size_t)trips) : 0;
     free(half_ns);
     return result;
 }
@@ -90,7 +80,7 @@ static double copy_ns(const bench *b, void *to, const void *from, size_t bytes)
         __asm__ volatile("" ::"r"(to) : "memory"); /* the copy counts, though nobody reads it */
         ns[i] = (double)(cop_clock_ns() - began);
     }
-    double result = median(ns, trips);
+    double result = cop_median(ns, (size_t)trips);
     free(ns);
     return result;
 }
@@ -107,10 +97,13 @@ static void message_row(const bench *b, uint8_t *message, uint8_t *copy, size_t 
     cop_bus_gather(b->bus, &mine, sizeof mine, all);
     double raw = cop_bus_measure_ns(b->bus, bytes);
     if (b->rank == 0) {
-        qsort(all, (size_t)b->size, sizeof *all, by_value);
-        double slowest = all[b->size - 1];
+        double fastest = all[0], slowest = all[0];
+        for (int i = 1; i < b->size; i++) {
+            fastest = fmin(fastest, all[i]);
+            slowest = fmax(slowest, all[i]);
+        }
         double memory = copy_ns(b, copy, message, bytes);
-        fprintf(b->out, "%10zu %12.2f %12.2f %9.2f %12.2f %9.2f %14.2f\n", bytes, all[0] / 1e3,
+        fprintf(b->out, "%10zu %12.2f %12.2f %9.2f %12.2f %9.2f %14.2f\n", bytes, fastest / 1e3,
                 slowest / 1e3, gb_s((double)bytes, slowest), raw / 1e3, gb_s((double)bytes, raw),
                 gb_s((double)bytes, memory));
     }
@@ -184,7 +177,7 @@ static double transfer_ns(const bench *b, kv_bench *k, int from, int to, uint32_
         for (int r = 0; i >= 0 && r < b->size; r++)
             slowest[i] = all[r] > slowest[i] ? all[r] : slowest[i];
     }
-    double result = median(slowest, b->repeats);
+    double result = cop_median(slowest, (size_t)b->repeats);
     free(all);
     free(slowest);
     return result;

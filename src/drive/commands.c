@@ -45,7 +45,7 @@ static cop_status check_names(const cop_config *cfg, cop_error *err)
     const cop_migrate_ops *migrate;
     cop_status status = cop_geometry_find(cfg->model_preset, &geometry, err);
     if (status == COP_OK)
-        status = cop_evict_find(&evict, cfg->cache_eviction, err);
+        status = cop_evict_find(cfg->cache_eviction, &evict, err);
     if (status == COP_OK)
         status = cop_route_find(cfg->router_policy, &route, err);
     if (status == COP_OK)

@@ -4,6 +4,7 @@
 #include "base/check.h"
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/median.h"
 #include "base/rng.h"
 #include "device/device.h"
 #include "drive/launch.h"
@@ -131,12 +132,6 @@ static cop_status run_batch(cop_engine *e, const cop_sequence *sequence, double 
     return COP_OK;
 }
 
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Median of up to nine runs, fewer of those that take long: one run alone may meet anything. */
 static cop_status time_batch(cop_engine *e, const cop_sequence *sequence, double *ns,
                              cop_error *err)
@@ -150,8 +145,7 @@ static cop_status time_batch(cop_engine *e, const cop_sequence *sequence, double
             return status;
         spent_ns += times[runs++];
     }
-    qsort(times, (size_t)runs, sizeof *times, by_size);
-    *ns = times[runs / 2];
+    *ns = cop_median(times, (size_t)runs);
     return COP_OK;
 }
 

@@ -2,8 +2,6 @@
 
 #include "base/text.h"
 
-#include <string.h>
-
 /* tiny and small: toys with the shape of Qwen2.5. The rest: dimensions as published in the models'
  * own config.json. */
 static const cop_geometry presets[] = {
@@ -97,14 +95,14 @@ const cop_geometry *cop_geometry_at(size_t i)
 cop_status cop_geometry_find(const char *name, const cop_geometry **out, cop_error *err)
 {
     const char *names[PRESETS];
-    for (size_t i = 0; i < PRESETS; i++) {
-        if (strcmp(presets[i].name, name) == 0) {
-            *out = &presets[i];
-            return COP_OK;
-        }
+    size_t found;
+    for (size_t i = 0; i < PRESETS; i++)
         names[i] = presets[i].name;
-    }
-    return cop_unknown_name(err, "model.preset: unknown preset", name, names, PRESETS);
+    cop_status status =
+        cop_find_name(name, names, PRESETS, "model.preset: unknown preset", &found, err);
+    if (status == COP_OK)
+        *out = &presets[found];
+    return status;
 }
 
 uint64_t cop_geometry_kv_bytes(const cop_geometry *g, uint32_t element_bytes)

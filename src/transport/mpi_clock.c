@@ -4,6 +4,7 @@
 
 #include "base/alloc.h"
 #include "base/clock.h"
+#include "base/median.h"
 
 #include <limits.h>
 #include <stdlib.h>
@@ -88,12 +89,6 @@ void cop_bus_sync_clock(cop_bus *bus, int64_t *offset_ns, int64_t *error_ns)
 
 /* ---- ring ------------------------------------------------------------------------------- */
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 static void answer_ping(cop_bus *bus, int from, void *bytes, size_t count)
 {
     int tag;
@@ -116,8 +111,7 @@ static double ping(cop_bus *bus, int to, void *bytes, size_t count)
         take(bus, to, TAG_ANSWER, bytes, count);
         half_ns[trips] = (double)(cop_clock_ns() - asked) / 2;
     }
-    qsort(half_ns + 1, (size_t)trips - 1, sizeof *half_ns, by_value);
-    return half_ns[1 + (trips - 1) / 2];
+    return cop_median(half_ns + 1, (size_t)trips - 1);
 }
 
 double cop_bus_measure_ns(cop_bus *bus, size_t bytes)

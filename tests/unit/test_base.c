@@ -11,6 +11,7 @@
 #include "base/histogram.h"
 #include "base/link.h"
 #include "base/map.h"
+#include "base/median.h"
 #include "base/rng.h"
 #include "base/status.h"
 
@@ -170,6 +171,14 @@ static void test_large_allocations_are_zeroed_and_aligned(void **state)
     assert_int_equal(cop_alloc_large(&p, SIZE_MAX / 2, "too much", &err), COP_ERR_NO_MEMORY);
 }
 
+static void test_median_of_odd_and_even_counts(void **state)
+{
+    double values[] = {9, 1, 5, 100};
+    assert_true(cop_median(values, 1) == 9);
+    assert_true(cop_median(values, 3) == 5);
+    assert_true(cop_median(values, 4) == 7);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -179,6 +188,7 @@ int main(void)
         cmocka_unit_test(test_histogram_quantiles_within_their_error),
         cmocka_unit_test(test_link_serialises_transfers),
         cmocka_unit_test(test_buffer_round_trip_and_short_read),
+        cmocka_unit_test(test_median_of_odd_and_even_counts),
         cmocka_unit_test(test_random_numbers_have_their_moments),
         cmocka_unit_test(test_large_allocations_are_zeroed_and_aligned),
     };

@@ -31,6 +31,6 @@ extern const cop_evict_ops cop_evict_lru, cop_evict_fifo, cop_evict_lfu;
 const cop_evict_ops *cop_evict_at(size_t i); /* NULL past the end */
 
 /* COP_ERR_INVALID with the nearest name and the list of names if there is no such policy. */
-cop_status cop_evict_find(const cop_evict_ops **out, const char *name, cop_error *err);
+cop_status cop_evict_find(const char *name, const cop_evict_ops **out, cop_error *err);
 
 #endif

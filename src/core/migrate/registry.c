@@ -2,8 +2,6 @@
 
 #include "base/text.h"
 
-#include <string.h>
-
 static const cop_migrate_ops *const policies[] = {&cop_migrate_off, &cop_migrate_pull,
                                                   &cop_migrate_replicate_hot};
 enum { POLICIES = sizeof policies / sizeof *policies };
@@ -22,12 +20,12 @@ const char *cop_migrate_policy_name(size_t i)
 cop_status cop_migrate_find(const char *name, const cop_migrate_ops **out, cop_error *err)
 {
     const char *names[POLICIES];
-    for (size_t i = 0; i < POLICIES; i++) {
+    size_t found;
+    for (size_t i = 0; i < POLICIES; i++)
         names[i] = policies[i]->name;
-        if (strcmp(names[i], name) == 0) {
-            *out = policies[i];
-            return COP_OK;
-        }
-    }
-    return cop_unknown_name(err, "migration.policy: unknown policy", name, names, POLICIES);
+    cop_status status =
+        cop_find_name(name, names, POLICIES, "migration.policy: unknown policy", &found, err);
+    if (status == COP_OK)
+        *out = policies[found];
+    return status;
 }

@@ -2,8 +2,6 @@
 
 #include "base/text.h"
 
-#include <string.h>
-
 static const cop_route_ops *const policies[] = {
     &cop_route_longest_prefix,     &cop_route_random,
     &cop_route_round_robin,        &cop_route_least_loaded,
@@ -25,12 +23,12 @@ const char *cop_route_policy_name(size_t i)
 cop_status cop_route_find(const char *name, const cop_route_ops **out, cop_error *err)
 {
     const char *names[POLICIES];
-    for (size_t i = 0; i < POLICIES; i++) {
+    size_t found;
+    for (size_t i = 0; i < POLICIES; i++)
         names[i] = policies[i]->name;
-        if (strcmp(names[i], name) == 0) {
-            *out = policies[i];
-            return COP_OK;
-        }
-    }
-    return cop_unknown_name(err, "router.policy: unknown policy", name, names, POLICIES);
+    cop_status status =
+        cop_find_name(name, names, POLICIES, "router.policy: unknown policy", &found, err);
+    if (status == COP_OK)
+        *out = policies[found];
+    return status;
 }
