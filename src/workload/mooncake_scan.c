@@ -1,5 +1,7 @@
 #include "workload/mooncake.h"
 
+#include "base/text.h"
+
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -134,46 +136,18 @@ static const char *take_ids(cop_mooncake_scan *scan, cop_mooncake *trace, const 
     }
 }
 
-/* Levenshtein distance of two short names. */
-static size_t edit_distance(const char *a, size_t a_length, const char *b)
-{
-    size_t row[32], b_length = strlen(b);
-    for (size_t j = 0; j <= b_length; j++)
-        row[j] = j;
-    for (size_t i = 1; i <= a_length; i++) {
-        size_t diagonal = row[0];
-        row[0] = i;
-        for (size_t j = 1; j <= b_length; j++) {
-            size_t best = diagonal + (a[i - 1] != b[j - 1]);
-            diagonal = row[j];
-            best = row[j] + 1 < best ? row[j] + 1 : best;
-            row[j] = row[j - 1] + 1 < best ? row[j - 1] + 1 : best;
-        }
-    }
-    return row[b_length];
-}
-
 __attribute__((cold, noinline)) static const char *unknown_field(cop_mooncake_scan *scan,
                                                                  const char *name, size_t length)
 {
-    enum { NEAR = 5, SHOWN = 40 };
-    size_t nearest = NEAR;
-    field hit = FIELDS;
-    for (field f = 0; f < FIELDS && length <= SHOWN; f++) {
-        size_t distance = edit_distance(name, length, field_names[f]);
-        if (distance < nearest) {
-            nearest = distance;
-            hit = f;
-        }
-    }
-    int shown = length <= SHOWN ? (int)length : SHOWN;
-    if (hit != FIELDS)
-        return wrong(scan, "unknown field '%.*s'; did you mean '%s'?", shown, name,
-                     field_names[hit]);
+    enum { SHOWN = 40 };
+    char text[SHOWN + 1];
+    snprintf(text, sizeof text, "%.*s", length < SHOWN ? (int)length : SHOWN, name);
+    const char *near = length <= SHOWN ? cop_nearest(text, field_names, FIELDS) : NULL;
+    if (near)
+        return wrong(scan, "unknown field '%s'; did you mean '%s'?", text, near);
     return wrong(scan,
-                 "unknown field '%.*s'; there are timestamp, input_length, output_length, "
-                 "hash_ids",
-                 shown, name);
+                 "unknown field '%s'; there are timestamp, input_length, output_length, hash_ids",
+                 text);
 }
 
 /* A field's name and the colon after it. */
