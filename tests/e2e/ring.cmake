@@ -8,5 +8,5 @@ foreach(name ${e2e_tests})
              COMMAND ${COPPICE_PYTHON} -B ${CMAKE_CURRENT_LIST_DIR}/test_${name}.py)
     set_tests_properties(e2e.${name} PROPERTIES LABELS mpi TIMEOUT 600 SKIP_RETURN_CODE 77
         RUN_SERIAL ON
-        ENVIRONMENT "COPPICE=$<TARGET_FILE:coppice>;COPPICE_SOURCE=${CMAKE_SOURCE_DIR};MPIRUN=${MPIEXEC_EXECUTABLE};LSAN_OPTIONS=suppressions=${CMAKE_SOURCE_DIR}/tests/mpi/lsan.supp:print_suppressions=0:fast_unwind_on_malloc=0")
+        ENVIRONMENT "COPPICE=$<TARGET_FILE:coppice>;COPPICE_SOURCE=${CMAKE_SOURCE_DIR};MPIRUN=${MPIEXEC_EXECUTABLE};LSAN_OPTIONS=${COPPICE_LSAN_OPTIONS}")
 endforeach()

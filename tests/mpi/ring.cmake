@@ -6,10 +6,9 @@ if(user_id STREQUAL "0")
     list(APPEND mpi_flags --allow-run-as-root)
 endif()
 
-# Open MPI keeps memory until the process ends: lsan.supp names what is its own.
 set(mpi_environment
     OMPI_MCA_rmaps_base_oversubscribe=1
-    LSAN_OPTIONS=suppressions=${CMAKE_CURRENT_LIST_DIR}/lsan.supp:print_suppressions=0)
+    LSAN_OPTIONS=${COPPICE_LSAN_OPTIONS})
 
 function(coppice_mpi_program name)
     add_executable(${name} ${CMAKE_CURRENT_SOURCE_DIR}/mpi/${name}.c)
