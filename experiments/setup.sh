@@ -5,6 +5,7 @@ set -euo pipefail
 
 packages=(build-essential cmake ninja-build pkg-config
     libopenmpi-dev openmpi-bin libhdf5-dev libfyaml-dev libxxhash-dev
+    libjansson-dev libpcre2-dev libutf8proc-dev
     python3 python3-h5py python3-pandas python3-matplotlib)
 if [[ ${1:-} == --tests ]]; then
     packages+=(libcmocka-dev)

@@ -55,10 +55,12 @@ typedef struct {
         struct {
             cop_request request;
             uint64_t transfer; /* COP_NO_TRANSFER: none to wait for */
+            bool no_cache;     /* neither use what is cached nor keep what is computed */
         } submit;
         struct {
             const uint32_t *tokens;  /* u32[sequences of the step]: drawn tokens */
             const uint64_t *digests; /* u64[sequences] or NULL */
+            const bool *ends;        /* [sequences] or NULL: the drawn token is the answer's last */
             int64_t started_ns, ended_ns;
         } step;
         cop_plan plan; /* PLAN_SEND, PLAN_RECEIVE */
@@ -170,6 +172,32 @@ cop_status cop_worker_open(cop_worker **out, const cop_worker_options *options, 
 void cop_worker_close(cop_worker *worker);
 void cop_worker_step(cop_worker *worker, const cop_worker_event *event, cop_worker_actions *out);
 void cop_worker_actions_fini(cop_worker_actions *actions);
+
+/* ---- The cache from outside, for whoever keeps it in a file or looks after it by hand. No step
+ * may be in flight, unless said otherwise. */
+
+/* Tokens of the longest cached prefix; recency stays as it is. Callable at any time. */
+uint32_t cop_worker_match(const cop_worker *worker, uint64_t tenant, const uint32_t *tokens,
+                          uint32_t count);
+/* Forgets what is cached beyond tokens[count] on every path that begins with them: whole blocks go
+ * first, and of the block in which the prefix ends the part behind it. count 0: all of the tenant's.
+ * Blocks in use by a request stay. Returns the blocks that went. */
+uint32_t cop_worker_truncate(cop_worker *worker, uint64_t tenant, const uint32_t *tokens,
+                             uint32_t count, int64_t now_ns);
+
+typedef struct {
+    uint32_t block, parent; /* parent: COP_NO_BLOCK, the tenant's root */
+    uint64_t tenant;
+    const uint32_t *tokens; /* u32[count], borrowed */
+    uint32_t count;         /* 1 .. block_tokens */
+} cop_cached_block;
+
+/* Every cached block, parents before children and, as far as that allows, the longest unused first:
+ * adopting them in this order restores the order of eviction. out[gauges.cached_blocks]. */
+uint32_t cop_worker_cached(const cop_worker *worker, cop_cached_block *out);
+/* Enters a block that was computed elsewhere; `parent` is in this worker's ids, block is ignored.
+ * Returns the id to fill with its KV; COP_NO_BLOCK: no free block, or the tree holds it already. */
+uint32_t cop_worker_adopt(cop_worker *worker, const cop_cached_block *block, int64_t now_ns);
 
 cop_worker_gauges cop_worker_read(const cop_worker *worker);
 bool cop_worker_idle(const cop_worker *worker);           /* no request, no step, no transfer */

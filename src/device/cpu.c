@@ -69,11 +69,9 @@ static cop_status cpu_open(cop_device **out, const cop_device_options *options, 
     d->g = *options->geometry;
     d->kernels = kernels;
     derive(d);
-    cop_seeded_weights seeded = {.geometry = &d->g, .seed = options->seed};
-    cop_weights_source source = cop_weights_seeded(&seeded);
     status = cop_pool_open(&d->pool, options->threads, err);
     if (status == COP_OK)
-        status = cop_cpu_load(d, &source, err);
+        status = cop_cpu_load(d, &options->weights, err);
     if (status != COP_OK) {
         cpu_close(d);
         return status;

@@ -214,14 +214,17 @@ static void list_pieces(loading *l)
 static cop_status load_piece(loading *l, const piece *p, uint32_t thread, cop_error *err)
 {
     cop_device *d = l->d;
-    if (!p->matrix)
-        return l->source->read(l->source->self, p->tensor, p->layer, p->row, COP_PANEL,
-                               d->embedding + (size_t)p->row * d->g.hidden, err);
     uint16_t *slice = d->scratch[thread].pack;
+    cop_weight_rows from;
     cop_status status =
-        l->source->read(l->source->self, p->tensor, p->layer, p->row, COP_PANEL, slice, err);
+        l->source->read(l->source->self, p->tensor, p->layer, p->row, COP_PANEL, slice, &from, err);
     if (status != COP_OK)
         return status;
+    if (!p->matrix) {
+        memcpy(d->embedding + (size_t)p->row * d->g.hidden, from.data,
+               (size_t)COP_PANEL * d->g.hidden * sizeof(uint16_t));
+        return COP_OK;
+    }
     const void *rows[COP_PANEL];
     for (uint32_t i = 0; i < COP_PANEL; i++)
         rows[i] = slice + (size_t)i * p->matrix->in;
@@ -246,7 +249,8 @@ static void load_task(void *ctx, uint32_t task, uint32_t thread)
 static cop_status load_vector(loading *l, cop_tensor tensor, uint32_t layer, uint32_t n, float *out)
 {
     uint16_t *slice = l->d->scratch[0].pack;
-    cop_status status = l->source->read(l->source->self, tensor, layer, 0, n, slice, l->err);
+    cop_weight_rows from;
+    cop_status status = l->source->read(l->source->self, tensor, layer, 0, n, slice, &from, l->err);
     for (uint32_t i = 0; i < n && status == COP_OK; i++)
         out[i] = cop_bf16_to_float(slice[i]);
     return status;
@@ -282,7 +286,7 @@ static void load_positions(void *ctx, uint32_t task, uint32_t thread)
     const uint32_t half = d->g.head_dim / 2, first = task * POSITIONS;
     const uint32_t left = d->max_context - first, count = left < POSITIONS ? left : POSITIONS;
     for (uint32_t i = 0; i < half; i++) {
-        double frequency = pow((double)d->g.rope_theta, -(double)i / half);
+        double frequency = cop_geometry_rope_frequency(&d->g, i);
         for (uint32_t position = first; position < first + count; position++) {
             d->cosine[(size_t)position * half + i] = (float)cos(position * frequency);
             d->sine[(size_t)position * half + i] = (float)sin(position * frequency);

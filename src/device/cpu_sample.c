@@ -130,5 +130,6 @@ void cop_cpu_sample(cop_device *d)
         d->result.digests[i] = 0;
     }
     d->result.logits = d->logits;
+    d->result.logits_stride = d->g.vocab;
     cop_pool_for(d->pool, d->sampled, sample_task, d);
 }

@@ -15,23 +15,24 @@
 #define COP_DEVICE_DEVICE_H
 
 #include "base/status.h"
-#include "model/geometry.h"
+#include "model/weights.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-enum { COP_DEVICE_ABI = 1 };
+enum { COP_DEVICE_ABI = 2 };
 
 typedef struct cop_device cop_device;
 
 typedef struct {
     const cop_geometry *geometry; /* borrowed, must outlive the device */
-    uint64_t seed;                /* of the weights */
+    cop_weights_source weights;   /* read during open only */
     uint32_t blocks, block_tokens;
     uint32_t max_batch_tokens, max_sequences; /* of one batch: sizes the activations */
     uint32_t threads;                         /* >= 1 */
-    bool float32;                             /* reference mode */
+    bool float32;                             /* reference mode: weights, activations and KV */
+    bool int8_weights;                        /* matrices rounded to 8 bits when loaded */
     bool logits_digest;                       /* fill result.digests */
     const char *isa;                          /* cpu: auto, avx512bf16, avx2, baseline */
 } cop_device_options;
@@ -55,8 +56,9 @@ typedef struct {
 typedef struct {
     uint32_t *tokens;  /* u32[count]: drawn token; COP_NO_TOKEN where sample was false */
     uint64_t *digests; /* u64[count]: hash of the logits row (0 unless logits_digest and sample) */
-    const float *logits; /* f32[sampled rows][vocab], in order; valid until the next submit; may be
-                            NULL on devices that keep logits to themselves */
+    const float *logits; /* f32[sampled rows][logits_stride], in order, the first vocab of a row
+                            count; may be NULL on devices that keep logits to themselves */
+    size_t logits_stride;
     int64_t started_ns, ended_ns; /* cop_clock_ns of the compute */
 } cop_step_result;                /* arrays owned by the device, valid until the next submit */
 

@@ -16,8 +16,9 @@
 typedef struct {
     const cop_device_ops *ops;
     cop_device *device;
-    const cop_geometry *geometry;
-    uint32_t prompt, capacity; /* tokens of the prompt; tokens that the table holds */
+    cop_weights *weights;
+    const cop_geometry *geometry; /* of the weights */
+    uint32_t prompt, capacity;    /* tokens of the prompt; tokens that the table holds */
     uint32_t *tokens, *blocks;
 } bench;
 
@@ -53,6 +54,7 @@ static void bench_close(bench *b)
 {
     if (b->device)
         b->ops->close(b->device);
+    cop_weights_close(b->weights);
     free(b->tokens);
     free(b->blocks);
 }
@@ -66,9 +68,10 @@ static cop_status bench_open(bench *b, const cop_config *cfg, cop_error *err)
     *b = (bench){.prompt = (uint32_t)cfg->bench_tokens};
     cop_status status = cop_device_find(cfg->device_kind, &b->ops, err);
     if (status == COP_OK)
-        status = cop_setup_device(&options, cfg, threads, err);
+        status = cop_setup_weights(&b->weights, cfg, err);
     if (status != COP_OK)
         return status;
+    cop_setup_device(&options, cfg, b->weights, threads);
     if (b->prompt >= options.geometry->max_context)
         return cop_fail(err, COP_ERR_INVALID,
                         "bench.tokens=%u leaves no room for one more token: the context of '%s' "
@@ -85,7 +88,7 @@ static cop_status bench_open(bench *b, const cop_config *cfg, cop_error *err)
     b->tokens = cop_calloc(b->capacity, sizeof *b->tokens);
     b->blocks = cop_calloc(options.blocks, sizeof *b->blocks);
     cop_rng rng;
-    cop_rng_init(&rng, options.seed, 1);
+    cop_rng_init(&rng, (uint64_t)cfg->seed, 1);
     for (uint32_t i = 0; i < b->capacity; i++)
         b->tokens[i] = (uint32_t)cop_rng_below(&rng, b->geometry->vocab);
     for (uint32_t i = 0; i < options.blocks; i++)

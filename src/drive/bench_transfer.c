@@ -4,7 +4,7 @@
 #include "base/clock.h"
 #include "base/link.h"
 #include "base/median.h"
-#include "model/geometry.h"
+#include "drive/setup.h"
 
 #include <math.h>
 #include <sched.h>
@@ -257,15 +257,16 @@ static cop_status open_pools(kv_bench *k, cop_error *err)
 static cop_status bench_kv(const bench *b, const cop_config *cfg, cop_error *err)
 {
     kv_bench k = {0};
-    const cop_geometry *geometry;
+    cop_weights *weights;
     cop_status status = cop_kv_find(cfg->transport_kv, &k.ops, err);
     if (status == COP_OK)
-        status = cop_geometry_find(cfg->model_preset, &geometry, err);
+        status = cop_setup_weights(&weights, cfg, err);
     if (status != COP_OK)
         return status;
     uint32_t element_bytes = strcmp(cfg->device_precision, "float32") == 0 ? 4 : 2;
-    k.block_bytes =
-        (size_t)cfg->cache_block_tokens * cop_geometry_kv_bytes(geometry, element_bytes);
+    k.block_bytes = (size_t)cfg->cache_block_tokens *
+                    cop_geometry_kv_bytes(cop_weights_geometry(weights), element_bytes);
+    cop_weights_close(weights);
     status = open_pools(&k, err);
     if (status != COP_OK)
         return status;

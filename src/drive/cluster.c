@@ -5,7 +5,7 @@
 #include "base/hash.h"
 #include "drive/engine.h"
 #include "drive/frontend.h"
-#include "model/geometry.h"
+#include "drive/setup.h"
 
 #include <sched.h>
 #include <stdlib.h>
@@ -18,9 +18,10 @@ typedef struct {
     const volatile sig_atomic_t *interrupted;
     int rank, size;
     uint32_t workers, first_rank; /* rank of worker 0 */
-    cop_buffer *outbox;           /* [size] */
-    cop_engine *engine;           /* NULL on a dedicated front end */
-    cop_frontend *frontend;       /* NULL but on rank 0 */
+    cop_weights *weights;
+    cop_buffer *outbox;     /* [size] */
+    cop_engine *engine;     /* NULL on a dedicated front end */
+    cop_frontend *frontend; /* NULL but on rank 0 */
     const cop_kv_ops *kv_ops;
     cop_kv *kv;
     int64_t clock_to_run_ns;
@@ -99,7 +100,8 @@ static cop_status open_engine(cluster *c, cop_greeting *greeting, cop_error *err
     *greeting = (cop_greeting){0};
     if ((uint32_t)c->rank < c->first_rank)
         return COP_OK;
-    return cop_engine_open(&c->engine, c->bus, c->cfg, c->first_rank, c->outbox, c->log, err);
+    return cop_engine_open(&c->engine, c->bus, c->cfg, c->weights, c->first_rank, c->outbox, c->log,
+                           err);
 }
 
 /* Collective, so after all devices are open; a dedicated front end takes part and moves nothing. */
@@ -126,6 +128,7 @@ static cop_status open_frontend(cluster *c, const cop_greeting *greetings, doubl
     if (c->rank != 0)
         return COP_OK;
     cop_frontend_options options = {
+        .geometry = cop_weights_geometry(c->weights),
         .cfg = c->cfg,
         .log = c->log,
         .workers = c->workers,
@@ -316,6 +319,8 @@ cop_status cop_cluster_run(cop_bus *bus, const cop_config *cfg, const cop_log *l
     if (status == COP_OK)
         status = agree(&c, compare_configs(&c, err), err);
     if (status == COP_OK)
+        status = agree(&c, cop_setup_weights(&c.weights, cfg, err), err);
+    if (status == COP_OK)
         status = set_up(&c, err);
     bool set = status == COP_OK;
     *together = !set;
@@ -330,6 +335,7 @@ cop_status cop_cluster_run(cop_bus *bus, const cop_config *cfg, const cop_log *l
         if (c.kv)
             c.kv_ops->close(c.kv);
         cop_engine_close(c.engine);
+        cop_weights_close(c.weights);
     }
     for (int i = 0; i < c.size; i++)
         cop_buffer_fini(&c.outbox[i]);

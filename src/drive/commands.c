@@ -5,6 +5,7 @@
 #include "core/route/route.h"
 #include "core/router.h"
 #include "drive/provenance.h"
+#include "drive/setup.h"
 #include "model/geometry.h"
 #include "record/record.h"
 
@@ -39,11 +40,14 @@ cop_status cop_command_salvage(const char *in_path, const char *out_path, FILE *
 
 static cop_status check_names(const cop_config *cfg, cop_error *err)
 {
-    const cop_geometry *geometry;
+    cop_weights *weights;
     const cop_evict_ops *evict;
     const cop_route_ops *route;
     const cop_migrate_ops *migrate;
-    cop_status status = cop_geometry_find(cfg->model_preset, &geometry, err);
+    cop_status status = cop_setup_weights(&weights, cfg, err);
+    if (status != COP_OK)
+        return status;
+    cop_weights_close(weights);
     if (status == COP_OK)
         status = cop_evict_find(cfg->cache_eviction, &evict, err);
     if (status == COP_OK)

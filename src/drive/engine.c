@@ -25,7 +25,8 @@ typedef struct {
 
 struct cop_engine {
     const cop_config *cfg; /* borrowed */
-    cop_buffer *outbox;    /* one for each rank; borrowed */
+    const cop_geometry *geometry;
+    cop_buffer *outbox; /* one for each rank; borrowed */
     uint32_t worker, first_rank;
     const cop_device_ops *device_ops;
     cop_device *device;
@@ -51,11 +52,12 @@ static int64_t run_now(const cop_engine *e)
 }
 
 cop_status cop_engine_open(cop_engine **out, const cop_bus *bus, const cop_config *cfg,
-                           uint32_t first_rank, cop_buffer *outbox, const cop_log *log,
-                           cop_error *err)
+                           const cop_weights *weights, uint32_t first_rank, cop_buffer *outbox,
+                           const cop_log *log, cop_error *err)
 {
     cop_engine *e = cop_calloc(1, sizeof *e);
     e->cfg = cfg;
+    e->geometry = cop_weights_geometry(weights);
     e->outbox = outbox;
     e->first_rank = first_rank;
     e->worker = (uint32_t)cop_bus_rank(bus) - first_rank;
@@ -67,8 +69,7 @@ cop_status cop_engine_open(cop_engine **out, const cop_bus *bus, const cop_confi
     cop_setup_worker(&worker, cfg);
     uint32_t threads = cop_launch_threads(bus, cfg->device_threads);
     cop_status status = cop_worker_open(&e->core, &worker, err);
-    if (status == COP_OK)
-        status = cop_setup_device(&device, cfg, threads, err);
+    cop_setup_device(&device, cfg, weights, threads);
     if (status == COP_OK)
         status = cop_device_find(cfg->device_kind, &e->device_ops, err);
     if (status == COP_OK)
@@ -154,10 +155,8 @@ static cop_status time_batch(cop_engine *e, const cop_sequence *sequence, double
 cop_status cop_engine_probe(cop_engine *e, cop_greeting *g, cop_error *err)
 {
     const cop_config *cfg = e->cfg;
-    const cop_geometry *geometry;
-    cop_status status = cop_geometry_find(cfg->model_preset, &geometry, err);
-    if (status != COP_OK)
-        return status;
+    const cop_geometry *geometry = e->geometry;
+    cop_status status = COP_OK;
     *g = (cop_greeting){.pool_blocks = (uint32_t)cfg->cache_capacity_blocks};
     g->block_bytes = e->device_ops->block_bytes(e->device);
     gethostname(g->host, sizeof g->host - 1);

@@ -7,6 +7,7 @@
 #include "config/config.h"
 #include "core/cost.h"
 #include "drive/message.h"
+#include "model/weights.h"
 #include "transport/transport.h"
 
 typedef struct cop_engine cop_engine;
@@ -20,11 +21,11 @@ typedef struct {
     char device[96], host[64];
 } cop_greeting;
 
-/* first_rank: rank of worker 0. outbox: one frame buffer for each rank, sent by the caller. Opens
+/* weights: borrowed. first_rank: rank of worker 0. outbox: one frame buffer for each rank, sent by the caller. Opens
  * the core and the device; not collective. */
 cop_status cop_engine_open(cop_engine **out, const cop_bus *bus, const cop_config *cfg,
-                           uint32_t first_rank, cop_buffer *outbox, const cop_log *log,
-                           cop_error *err);
+                           const cop_weights *weights, uint32_t first_rank, cop_buffer *outbox,
+                           const cop_log *log, cop_error *err);
 size_t cop_engine_block_bytes(const cop_engine *engine);
 void cop_engine_close(cop_engine *engine);
 

@@ -138,21 +138,17 @@ static cop_status open_record(cop_frontend *f, cop_error *err)
 cop_status cop_frontend_open(cop_frontend **out, const cop_frontend_options *options,
                              cop_error *err)
 {
-    const cop_geometry *geometry;
-    cop_status status = cop_geometry_find(options->cfg->model_preset, &geometry, err);
-    if (status != COP_OK)
-        return status;
     cop_frontend *f = cop_calloc(1, sizeof *f);
     f->options = *options;
     f->cfg = options->cfg;
     f->log = options->log;
     cop_workload_options workload;
-    cop_setup_workload(&workload, f->cfg, geometry->vocab);
-    status = cop_workload_open(&f->workload, &workload, err);
+    cop_setup_workload(&workload, f->cfg, options->geometry->vocab);
+    cop_status status = cop_workload_open(&f->workload, &workload, err);
     if (status == COP_OK) {
         fit_cost(f);
         f->flights = cop_calloc(cop_workload_total(f->workload), sizeof *f->flights);
-        status = open_router(f, geometry, err);
+        status = open_router(f, options->geometry, err);
     }
     if (status == COP_OK)
         status = open_record(f, err);

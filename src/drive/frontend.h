@@ -6,12 +6,14 @@
 #include "config/config.h"
 #include "drive/engine.h"
 #include "drive/message.h"
+#include "model/geometry.h"
 
 typedef struct cop_frontend cop_frontend;
 
 typedef struct {
     const cop_config *cfg; /* borrowed */
     const cop_log *log;
+    const cop_geometry *geometry;  /* borrowed */
     uint32_t workers, first_rank;  /* rank of worker 0 */
     const cop_greeting *greetings; /* [workers], borrowed during open */
     cop_buffer *outbox;            /* a frame for each rank; borrowed */

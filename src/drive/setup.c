@@ -4,26 +4,27 @@
 
 #include <string.h>
 
-cop_status cop_setup_device(cop_device_options *out, const cop_config *cfg, uint32_t threads,
-                            cop_error *err)
+cop_status cop_setup_weights(cop_weights **out, const cop_config *cfg, cop_error *err)
 {
-    const cop_geometry *geometry;
-    cop_status status = cop_geometry_find(cfg->model_preset, &geometry, err);
-    if (status != COP_OK)
-        return status;
+    return cop_weights_open(out, cfg->model_path, cfg->model_preset, (uint64_t)cfg->seed, err);
+}
+
+void cop_setup_device(cop_device_options *out, const cop_config *cfg, const cop_weights *weights,
+                      uint32_t threads)
+{
     *out = (cop_device_options){
-        .geometry = geometry,
-        .seed = (uint64_t)cfg->seed,
+        .geometry = cop_weights_geometry(weights),
+        .weights = cop_weights_source_of(weights),
         .blocks = (uint32_t)cfg->cache_capacity_blocks,
         .block_tokens = (uint32_t)cfg->cache_block_tokens,
         .max_batch_tokens = (uint32_t)(cfg->scheduler_chunk_tokens + cfg->scheduler_max_batch),
         .max_sequences = (uint32_t)cfg->scheduler_max_batch,
         .threads = threads,
         .float32 = strcmp(cfg->device_precision, "float32") == 0,
+        .int8_weights = strcmp(cfg->model_weights, "int8") == 0,
         .logits_digest = cfg->record_logits_digest,
         .isa = cfg->device_isa,
     };
-    return COP_OK;
 }
 
 void cop_setup_workload(cop_workload_options *out, const cop_config *cfg, uint32_t vocab)

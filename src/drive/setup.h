@@ -10,8 +10,10 @@
 
 /* threads: compute threads (cfg says 0 for "share the node", which only the cluster can resolve).
  */
-cop_status cop_setup_device(cop_device_options *out, const cop_config *cfg, uint32_t threads,
-                            cop_error *err);
+/* The model of a run: model.path, or model.preset and seed. */
+cop_status cop_setup_weights(cop_weights **out, const cop_config *cfg, cop_error *err);
+void cop_setup_device(cop_device_options *out, const cop_config *cfg, const cop_weights *weights,
+                      uint32_t threads);
 void cop_setup_workload(cop_workload_options *out, const cop_config *cfg, uint32_t vocab);
 void cop_setup_worker(cop_worker_options *out, const cop_config *cfg);
 /* cost, workers, pool_blocks and max_context are the caller's to fill in. */

@@ -2,6 +2,8 @@
 
 #include "base/text.h"
 
+#include <math.h>
+
 /* tiny and small: toys with the shape of Qwen2.5. The rest: dimensions as published in the models'
  * own config.json. */
 static const cop_geometry presets[] = {
@@ -14,7 +16,7 @@ static const cop_geometry presets[] = {
      .head_dim = 64,
      .vocab = 2048,
      .max_context = 32768,
-     .rope_theta = 1e6f,
+     .rope_theta = 1e6,
      .rms_epsilon = 1e-6f,
      .qkv_bias = true,
      .tied_embeddings = true},
@@ -27,7 +29,7 @@ static const cop_geometry presets[] = {
      .head_dim = 64,
      .vocab = 8192,
      .max_context = 32768,
-     .rope_theta = 1e6f,
+     .rope_theta = 1e6,
      .rms_epsilon = 1e-6f,
      .qkv_bias = true,
      .tied_embeddings = true},
@@ -40,7 +42,7 @@ static const cop_geometry presets[] = {
      .head_dim = 64,
      .vocab = 151936,
      .max_context = 32768,
-     .rope_theta = 1e6f,
+     .rope_theta = 1e6,
      .rms_epsilon = 1e-6f,
      .qkv_bias = true,
      .tied_embeddings = true},
@@ -53,7 +55,7 @@ static const cop_geometry presets[] = {
      .head_dim = 128,
      .vocab = 151936,
      .max_context = 131072,
-     .rope_theta = 1e6f,
+     .rope_theta = 1e6,
      .rms_epsilon = 1e-6f,
      .qkv_bias = true,
      .tied_embeddings = true},
@@ -66,7 +68,7 @@ static const cop_geometry presets[] = {
      .head_dim = 128,
      .vocab = 152064,
      .max_context = 131072,
-     .rope_theta = 1e6f,
+     .rope_theta = 1e6,
      .rms_epsilon = 1e-6f,
      .qkv_bias = true,
      .tied_embeddings = false},
@@ -79,7 +81,7 @@ static const cop_geometry presets[] = {
      .head_dim = 128,
      .vocab = 128256,
      .max_context = 8192,
-     .rope_theta = 5e5f,
+     .rope_theta = 5e5,
      .rms_epsilon = 1e-5f,
      .qkv_bias = false,
      .tied_embeddings = false},
@@ -105,6 +107,22 @@ cop_status cop_geometry_find(const char *name, const cop_geometry **out, cop_err
     return status;
 }
 
+double cop_geometry_rope_frequency(const cop_geometry *g, uint32_t i)
+{
+    const double pi = 3.14159265358979323846;
+    const cop_rope_scaling *s = &g->rope_scaling;
+    double frequency = pow(g->rope_theta, -2.0 * i / g->head_dim);
+    if (s->factor == 0)
+        return frequency;
+    double turns = s->original_context * frequency / (2 * pi); /* within the original context */
+    if (turns < s->low_freq_factor)
+        return frequency / s->factor;
+    if (turns > s->high_freq_factor)
+        return frequency;
+    double smooth = (turns - s->low_freq_factor) / (s->high_freq_factor - s->low_freq_factor);
+    return (1 - smooth) * frequency / s->factor + smooth * frequency;
+}
+
 uint64_t cop_geometry_kv_bytes(const cop_geometry *g, uint32_t element_bytes)
 {
     return (uint64_t)2 * g->layers * g->kv_heads * g->head_dim * element_bytes;
@@ -120,7 +138,8 @@ uint64_t cop_geometry_linear_weights(const cop_geometry *g)
 uint64_t cop_geometry_parameters(const cop_geometry *g)
 {
     uint64_t q = (uint64_t)g->q_heads * g->head_dim, kv = (uint64_t)g->kv_heads * g->head_dim;
-    uint64_t norms = (uint64_t)(2 * g->layers + 1) * g->hidden;
+    uint64_t norms = (uint64_t)(2 * g->layers + 1) * g->hidden +
+                     (g->qk_norm ? (uint64_t)2 * g->layers * g->head_dim : 0);
     uint64_t biases = g->qkv_bias ? g->layers * (q + 2 * kv) : 0;
     uint64_t embedding = (uint64_t)g->vocab * g->hidden;
     return cop_geometry_linear_weights(g) + norms + biases +

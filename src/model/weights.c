@@ -33,6 +33,11 @@ cop_tensor_shape cop_tensor_shape_of(const cop_geometry *g, cop_tensor tensor)
         return (cop_tensor_shape){g->ffn, g->hidden};
     case COP_TENSOR_DOWN:
         return (cop_tensor_shape){g->hidden, g->ffn};
+    case COP_TENSOR_Q_NORM:
+    case COP_TENSOR_K_NORM:
+        return (cop_tensor_shape){g->head_dim, 1};
+    case COP_TENSORS:
+        break;
     }
     return (cop_tensor_shape){0, 0};
 }
@@ -52,6 +57,8 @@ static distribution distribution_of(const cop_seeded_weights *self, cop_tensor t
     case COP_TENSOR_FINAL_NORM:
     case COP_TENSOR_NORM1:
     case COP_TENSOR_NORM2: /* (2^22 +- 2^19) / 2^22 */
+    case COP_TENSOR_Q_NORM:
+    case COP_TENSOR_K_NORM:
         d.base = 1 << 22;
         d.shift = 12;
         d.scale = 0x1p-22f;
@@ -107,27 +114,32 @@ fill_avx512(distribution d, uint32_t first, size_t count, uint16_t *out)
 }
 #endif
 
+static void fill(distribution d, uint32_t first, size_t count, uint16_t *out)
+{
+#ifdef __x86_64__
+    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
+        fill_avx512(d, first, count, out);
+        return;
+    }
+    if (__builtin_cpu_supports("avx2")) {
+        fill_avx2(d, first, count, out);
+        return;
+    }
+#endif
+    fill_any(d, first, count, out);
+}
+
 static cop_status seeded_read(const void *source, cop_tensor tensor, uint32_t layer, uint32_t row,
-                              uint32_t rows, uint16_t *out, cop_error *err)
+                              uint32_t rows, uint16_t *scratch, cop_weight_rows *out,
+                              cop_error *err)
 {
     const cop_seeded_weights *self = source;
     cop_tensor_shape shape = cop_tensor_shape_of(self->geometry, tensor);
     COP_CHECK((uint64_t)row + rows <= shape.rows);
     COP_CHECK((uint64_t)shape.rows * shape.columns <= UINT32_MAX); /* the counter's width */
-    distribution d = distribution_of(self, tensor, layer);
-    uint32_t first = row * shape.columns;
-    size_t count = (size_t)rows * shape.columns;
-#ifdef __x86_64__
-    if (__builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl")) {
-        fill_avx512(d, first, count, out);
-        return COP_OK;
-    }
-    if (__builtin_cpu_supports("avx2")) {
-        fill_avx2(d, first, count, out);
-        return COP_OK;
-    }
-#endif
-    fill_any(d, first, count, out);
+    fill(distribution_of(self, tensor, layer), row * shape.columns, (size_t)rows * shape.columns,
+         scratch);
+    *out = (cop_weight_rows){.dtype = COP_BF16, .data = scratch};
     return COP_OK;
 }
 

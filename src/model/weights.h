@@ -1,5 +1,5 @@
-/* Where weights come from. A source fills slices of row-major BF16 tensors on request, from any
- * thread; whoever computes packs them as it likes. The one source today is a seed.
+/* Where weights come from: a seed or a checkpoint. A source shows slices of row-major tensors on
+ * request, from any thread; whoever computes packs them as it likes.
  *
  *     tensor      shape [rows][columns]            tensor      shape
  *     EMBED       [vocab][hidden]                  Q           [q_heads * head_dim][hidden]
@@ -7,6 +7,7 @@
  *     FINAL_NORM  [hidden][1]                      *_BIAS      [rows of Q, K, V][1]
  *     NORM1       [hidden][1]                      O           [hidden][q_heads * head_dim]
  *     NORM2       [hidden][1]                      GATE, UP    [ffn][hidden]     DOWN [hidden][ffn]
+ *     Q_NORM, K_NORM [head_dim][1] (qk_norm only)
  *
  * Seeded weights. Element i (row-major) of a tensor is a function of (seed, layer, tensor, i):
  *
@@ -38,7 +39,10 @@ typedef enum {
     COP_TENSOR_NORM2,
     COP_TENSOR_GATE,
     COP_TENSOR_UP,
-    COP_TENSOR_DOWN
+    COP_TENSOR_DOWN,
+    COP_TENSOR_Q_NORM,
+    COP_TENSOR_K_NORM,
+    COP_TENSORS
 } cop_tensor;
 
 typedef struct {
@@ -47,11 +51,21 @@ typedef struct {
 
 cop_tensor_shape cop_tensor_shape_of(const cop_geometry *g, cop_tensor tensor);
 
+typedef enum { COP_BF16, COP_F16, COP_F32 } cop_dtype;
+
+/* Where rows of a tensor lie: [rows][columns] of dtype. Borrowed: from the source for as long as it
+ * lives, or from the scratch that was handed in. No alignment is promised: safetensors has none. */
 typedef struct {
-    /* Rows [row, row + rows) of a tensor into out: bf16[rows][columns]. `layer` is 0 for the three
-     * tensors of the whole model. Callable from several threads at once. */
+    cop_dtype dtype;
+    const void *data;
+} cop_weight_rows;
+
+typedef struct {
+    /* Rows [row, row + rows) of a tensor. scratch: u16[rows][columns], for sources that make their
+     * weights. `layer` is 0 for the three tensors of the whole model. Callable from several threads
+     * at once. */
     cop_status (*read)(const void *self, cop_tensor tensor, uint32_t layer, uint32_t row,
-                       uint32_t rows, uint16_t *out, cop_error *err);
+                       uint32_t rows, uint16_t *scratch, cop_weight_rows *out, cop_error *err);
     const void *self;
 } cop_weights_source;
 
@@ -62,6 +76,27 @@ typedef struct {
 } cop_seeded_weights;
 
 cop_weights_source cop_weights_seeded(const cop_seeded_weights *self);
+
+/* A model: a geometry, and where its weights come from. */
+typedef struct cop_weights cop_weights;
+
+/* `path`: a checkpoint folder (checkpoint.h); NULL or empty: `preset` with weights from `seed`. */
+cop_status cop_weights_open(cop_weights **out, const char *path, const char *preset, uint64_t seed,
+                            cop_error *err);
+void cop_weights_close(cop_weights *weights);                         /* NULL is legal */
+const cop_geometry *cop_weights_geometry(const cop_weights *weights); /* borrowed */
+cop_weights_source cop_weights_source_of(const cop_weights *weights); /* borrowed */
+/* Equal for equal geometry and weights: a hash of both. Of a checkpoint: reads it whole. */
+uint64_t cop_weights_identity(const cop_weights *weights);
+struct cop_checkpoint;
+/* NULL: a preset. Borrowed. */
+const struct cop_checkpoint *cop_weights_checkpoint(const cop_weights *weights);
+const char *cop_weights_path(const cop_weights *weights); /* NULL: a preset */
+
+static inline size_t cop_dtype_bytes(cop_dtype dtype)
+{
+    return dtype == COP_F32 ? 4 : 2;
+}
 
 static inline float cop_bf16_to_float(uint16_t x)
 {

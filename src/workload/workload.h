@@ -12,11 +12,13 @@
  * content never does. Used by one thread.
  *
  * Formats: mooncake (one JSON object a line: timestamp in ms, input_length, output_length,
- * hash_ids of 512-token blocks; kvcache-ai/Mooncake, FAST'25); generator (shared system prompts and
+ * hash_ids of 512-token blocks; kvcache-ai/Mooncake, FAST'25); sharegpt (a JSON array of
+ * conversations with text, tokenized here; arrivals as the generator's); generator (shared system prompts and
  * documents, multi-turn sessions). */
 #ifndef COP_WORKLOAD_WORKLOAD_H
 #define COP_WORKLOAD_WORKLOAD_H
 
+#include "base/conversation.h"
 #include "base/request.h"
 #include "base/status.h"
 
@@ -30,6 +32,7 @@ typedef enum { COP_ARRIVAL_POISSON, COP_ARRIVAL_GAMMA, COP_ARRIVAL_ONOFF } cop_a
 
 typedef struct {
     const char *format, *path;
+    const cop_text_encoder *encoder; /* sharegpt: borrowed; formats without text need none */
     uint64_t seed;
     uint32_t vocab; /* tokens are drawn from [0, vocab) */
     uint64_t limit; /* 0: all */

@@ -6,7 +6,9 @@ cd "$1/src"
 declare -A may=(
     [base]="base" [core]="core base" [model]="model base" [workload]="workload base"
     [record]="record base" [config]="config base" [transport]="transport base"
-    [device]="device model base" [drive]="drive core model workload record config device transport base"
+    [tokenizer]="tokenizer base" [device]="device model base"
+    [api]="api coppice.h core model tokenizer device base" [coppice.h]="base"
+    [drive]="drive coppice.h core model tokenizer workload record config device transport base"
     [main.c]="drive config base transport" # transport: it opens the bus and ends the job
 )
 bad=0 seen=0
@@ -15,6 +17,7 @@ for module in "${!may[@]}"; do
         seen=$((seen + 1))
         target=${included#*\"}
         target=${target%%/*}
+        target=${target%\"}
         [[ $included == *build_info.h* ]] && continue
         if [[ " ${may[$module]} " != *" $target "* ]]; then
             echo "src/$file: module $module may not include \"${included#*\"}" >&2
@@ -26,6 +29,7 @@ done
 # Foreign headers, and the folder that alone may name each.
 declare -A owner=(
     [mpi.h]=transport/ [hdf5.h]=record/ [libfyaml.h]=config/ [xxhash.h]=base/hash.c
+    [jansson.h]=base/json.c [pcre2.h]=tokenizer/ [utf8proc.h]=tokenizer/
     [immintrin.h]=device/ [cuda_runtime.h]=device/ [nccl.h]=transport/ [pthread.h]=device/
 )
 for header in "${!owner[@]}"; do

@@ -45,9 +45,10 @@ static cop_device *open_device(const variant *v, uint32_t threads, uint32_t bloc
 {
     cop_device *device;
     cop_error err;
+    cop_seeded_weights seeded = {.geometry = v->geometry, .seed = 5};
     cop_device_options options = {
         .geometry = v->geometry,
-        .seed = 5,
+        .weights = cop_weights_seeded(&seeded),
         .blocks = BLOCKS,
         .block_tokens = block_tokens,
         .max_batch_tokens = 512,

@@ -95,8 +95,9 @@ int main(int argc, char **argv)
         return 2;
     }
     uint32_t n = (uint32_t)atoi(argv[5]);
+    cop_seeded_weights seeded = {.geometry = g, .seed = strtoull(argv[2], NULL, 10)};
     cop_device_options options = {.geometry = g,
-                                  .seed = strtoull(argv[2], NULL, 10),
+                                  .weights = cop_weights_seeded(&seeded),
                                   .blocks = n / BLOCK_TOKENS + 1,
                                   .block_tokens = BLOCK_TOKENS,
                                   .max_batch_tokens = n,
@@ -112,11 +113,11 @@ int main(int argc, char **argv)
     }
     uint32_t *tokens = cop_malloc(n * sizeof *tokens);
     cop_rng rng;
-    cop_rng_init(&rng, options.seed, 1);
+    cop_rng_init(&rng, seeded.seed, 1);
     for (uint32_t i = 0; i < n; i++)
         tokens[i] = (uint32_t)cop_rng_below(&rng, g->vocab);
     FILE *out = open_output(argv[6], "f32");
-    if (!out || !write_json(argv[6], g, options.seed, cop_device_cpu.describe(device), tokens, n))
+    if (!out || !write_json(argv[6], g, seeded.seed, cop_device_cpu.describe(device), tokens, n))
         return 1;
     status = run(device, g, tokens, n, out, &err);
     if (status != COP_OK)

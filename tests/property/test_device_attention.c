@@ -33,9 +33,10 @@ static cop_device *open_device(const cop_geometry *g, const char *isa, bool floa
 {
     cop_device *d;
     cop_error err;
+    cop_seeded_weights seeded = {.geometry = g, .seed = 1};
     cop_device_options options = {
         .geometry = g,
-        .seed = 1,
+        .weights = cop_weights_seeded(&seeded),
         .blocks = SEQUENCES * (MAX_CONTEXT / block_tokens + 1),
         .block_tokens = block_tokens,
         .max_batch_tokens = ROWS,

@@ -90,9 +90,11 @@ static void expect_weights(uint64_t seed, cop_tensor tensor, uint32_t layer, uin
     assert_int_equal(cop_geometry_find("tiny", &g, NULL), COP_OK);
     cop_seeded_weights seeded = {g, seed};
     cop_weights_source source = cop_weights_seeded(&seeded);
+    cop_weight_rows view;
     uint32_t columns = cop_tensor_shape_of(g, tensor).columns, rows = columns == 1 ? 4 : 1;
     uint16_t *got = cop_malloc((size_t)rows * columns * sizeof *got);
-    assert_int_equal(source.read(source.self, tensor, layer, row, rows, got, NULL), COP_OK);
+    assert_int_equal(source.read(source.self, tensor, layer, row, rows, got, &view, NULL), COP_OK);
+    assert_ptr_equal(view.data, got);
     assert_memory_equal(got + column, want, 4 * sizeof *want);
     free(got);
 }
@@ -115,8 +117,9 @@ static void read_all(uint64_t seed, cop_tensor tensor, uint32_t layer, uint16_t 
     assert_int_equal(cop_geometry_find("tiny", &g, NULL), COP_OK);
     cop_seeded_weights seeded = {g, seed};
     cop_weights_source source = cop_weights_seeded(&seeded);
+    cop_weight_rows view;
     uint32_t rows = cop_tensor_shape_of(g, tensor).rows;
-    assert_int_equal(source.read(source.self, tensor, layer, 0, rows, out, NULL), COP_OK);
+    assert_int_equal(source.read(source.self, tensor, layer, 0, rows, out, &view, NULL), COP_OK);
 }
 
 /* Mean 0, variance 1 / columns; tensors, layers and seeds do not repeat each other. */

@@ -1,0 +1,3 @@
+#include "coppice.h"
+
+typedef int cop_api_to_come;

@@ -1,0 +1,3 @@
+#include "tokenizer/tokenizer.h"
+
+typedef int cop_tokenizer_to_come;
