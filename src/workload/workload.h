@@ -28,7 +28,7 @@
 
 typedef struct cop_workload cop_workload;
 
-typedef enum { COP_ARRIVAL_POISSON, COP_ARRIVAL_GAMMA, COP_ARRIVAL_ONOFF } cop_arrival;
+typedef enum { COP_ARRIVAL_POISSON, COP_ARRIVAL_GAMMA, COP_ARRIVAL_ONOFF } cop_arrival_process;
 
 typedef struct {
     const char *format, *path;
@@ -42,7 +42,7 @@ typedef struct {
     uint32_t max_output_tokens; /* 0: no cut */
     /* generator */
     bool closed_loop;
-    cop_arrival arrival;
+    cop_arrival_process arrival;
     double rate, cv, on_s, off_s, think_s, system_zipf, document_share, turns;
     uint32_t users, requests, system_prompts, system_tokens, documents, document_tokens;
     uint32_t user_tokens, output_tokens, tenants;
