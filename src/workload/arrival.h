@@ -15,7 +15,7 @@
 
 typedef struct {
     cop_rng rng;
-    cop_arrival kind;
+    cop_arrival_process kind;
     double rate, cv, on_s, off_s;
     bool begun;
 } cop_arrivals;
