@@ -91,7 +91,7 @@ static cop_status check_once(const cop_checkpoint_files *files, cop_error *err)
 {
     for (size_t i = 1; i < files->count; i++) {
         for (size_t j = 0; j < cop_safetensors_count(files->shards[i]); j++) {
-            const char *name = cop_safetensors_at(files->shards[i], j)->name, *path;
+            const char *name = cop_safetensors_at(files->shards[i], j)->name, *path = NULL;
             cop_checkpoint_files_find(files, name, &path);
             if (path != cop_safetensors_path(files->shards[i]))
                 return cop_fail(err, COP_ERR_INVALID, "%s: tensor '%.*s' is in %s too",
