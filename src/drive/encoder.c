@@ -61,6 +61,8 @@ cop_status cop_encoder_open(cop_encoder **out, const cop_config *cfg, const cop_
     e->path = cop_strdup(path);
     e->ops = (cop_text_encoder){.text = encode_text, .chat = encode_chat, .self = e};
     cop_status status = cop_tokenizer_open(&e->tokenizer, path, err);
+    if (status == COP_ERR_IO)
+        status = COP_ERR_INVALID; /* a wrong path is bad input */
     if (status == COP_OK)
         status = check_vocabulary(e, weights, err);
     if (status == COP_OK)

@@ -50,10 +50,15 @@ def write_byte_tokenizer(path):
     return path
 
 
+def load(path):
+    with open(path) as file:
+        return json.load(file)
+
+
 def dialogues():
     """The rules of src/workload/sharegpt.h, said again."""
     roles = {"human": "user", "user": "user", "system": "system"}
-    for element in json.load(open(CONVERSATIONS)):
+    for element in load(CONVERSATIONS):
         kept = []
         for message in element.get("conversations", element.get("messages")):
             role = roles.get(message.get("from", message.get("role")), "assistant")
@@ -207,9 +212,10 @@ class Text(ClusterTest):
         self.refused({}, "model.tokenizer", "model.path")
         self.refused({"model.tokenizer": "/nowhere/tokenizer.json"}, "/nowhere/tokenizer.json")
         big = self.path("big.json")
-        tokenizer = json.load(open(write_byte_tokenizer(big)))
+        tokenizer = load(write_byte_tokenizer(big))
         tokenizer["added_tokens"][2]["id"] = 2048
-        json.dump(tokenizer, open(big, "w"))
+        with open(big, "w") as out:
+            json.dump(tokenizer, out)
         self.refused({"model.tokenizer": big}, big, "2049", "2048", "tiny")
         good = {"model.tokenizer": write_byte_tokenizer(self.path("bytes.json"))}
         self.refused({**good, "model.chat": "chatlm"}, "chatlm", "chatml")
