@@ -158,7 +158,8 @@ class Text(ClusterTest):
     def test_reuse_is_exact(self):
         settings = {**TEXT, "model.tokenizer": TOKENIZER, "record.logits_digest": "true"}
         off = self.rows_of(self.run_cluster(1, "off.h5", {**settings, "cache.enabled": "false"}))
-        on = self.rows_of(self.run_cluster(2, "on.h5", settings))
+        on = self.rows_of(self.run_cluster(2, "on.h5", {**settings, "workload.loop": "closed",
+                                                        "workload.users": 4}))
         self.assertEqual(off["hit_local_tokens"].sum(), 0)
         self.assertGreater(on["hit_local_tokens"].sum(), on["prompt_tokens"].sum() // 3)
         self.assertTrue((off["logits_digest"] != 0).all())
