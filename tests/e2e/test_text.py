@@ -243,6 +243,11 @@ class Text(ClusterTest):
                      f"{size['system']} bytes of system messages, {size['user']} of users, "
                      f"{size['assistant']} of answers"):
             self.assertIn(line, plain.stdout)
+        lines = self.path("lines.jsonl")
+        with open(lines, "w") as out:
+            out.writelines(json.dumps(element) + "\n" for element in load(CONVERSATIONS))
+        same = subprocess.run([*command[:-1], lines], text=True, capture_output=True, timeout=60)
+        self.assertEqual(same.stdout.splitlines()[1:], plain.stdout.splitlines()[1:])
         done = subprocess.run([*command, "--set", f"model.tokenizer={tokenizer}", "--set",
                                "cache.block_tokens=8"], text=True, capture_output=True, timeout=60)
         self.assertEqual(done.returncode, 0, done.stderr)
