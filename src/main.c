@@ -83,17 +83,20 @@ static cop_status run_bench(cop_cli *cli, int argc, char **argv, cop_error *err)
         const char *name;
         cop_status (*run)(const cop_config *, FILE *, cop_error *);
     } benches[] = {
-        {"prefill", cop_bench_prefill}, {"decode", cop_bench_decode}, {"index", cop_bench_index},
-        {"record", cop_bench_record},   {"trace", cop_bench_trace},
+        {"prefill", cop_bench_prefill}, {"decode", cop_bench_decode},
+        {"index", cop_bench_index},     {"record", cop_bench_record},
+        {"trace", cop_bench_trace},     {"tokenizer", cop_bench_tokenizer},
     };
     for (size_t i = 0; i < sizeof benches / sizeof benches[0]; i++)
         if (strcmp(benches[i].name, cli->words[0]) == 0)
             return benches[i].run(&cli->cfg, stdout, err);
     if (strcmp(cli->words[0], "transfer") == 0)
         return run_on_ranks(cli, argc, argv, err);
-    return cop_fail(err, COP_ERR_INVALID,
-                    "unknown bench '%s'; there are prefill, decode, index, record, trace, transfer",
-                    cli->words[0]);
+    return cop_fail(
+        err, COP_ERR_INVALID,
+        "unknown bench '%s'; there are prefill, decode, index, record, trace, tokenizer, "
+        "transfer",
+        cli->words[0]);
 }
 
 static cop_status run_trace(cop_cli *cli, cop_error *err)

@@ -22,12 +22,14 @@ static const command commands[] = {
      "130 interrupted, 1 anything else.\n",
      true, 1, 1},
     {"bench", "NAME [CONFIG.yaml] [--set key=value ...]",
-     "measure one part, beside its bound: prefill decode index record trace transfer",
+     "measure one part, beside its bound: prefill decode index record trace "
+     "tokenizer transfer",
      "  coppice bench prefill  --set model.preset=qwen2.5-0.5b     against the matrix peak\n"
      "  coppice bench decode   --set model.preset=qwen2.5-0.5b     against read bandwidth\n"
      "  coppice bench index    --set workload.path=TRACE.jsonl     routing decisions a second\n"
      "  coppice bench record                                       rows a second, flush times\n"
      "  coppice bench trace    --set workload.path=TRACE.jsonl     MB/s of trace reading\n"
+     "  coppice bench tokenizer --set model.tokenizer=tokenizer.json --set bench.text=FILE\n"
      "  mpirun -n 2 coppice bench transfer                         messages and KV blocks\n",
      false, 1, 2},
     {"trace", "info FILE [--set key=value ...]", "what is in a trace; its infinite-cache hit ratio",
