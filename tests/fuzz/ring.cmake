@@ -21,8 +21,10 @@ foreach(fuzzer ${fuzzers})
     set_tests_properties(fuzz.${name} PROPERTIES LABELS fuzz TIMEOUT 300)
 endforeach()
 
-# Not a test: writes corpus/message/ anew, after the layout of a message has changed.
-add_executable(message_corpus EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/message_corpus.c)
-target_link_libraries(message_corpus PRIVATE coppice_drive)
-set_target_properties(message_corpus PROPERTIES
-                      RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+# Not tests: each writes corpus/NAME/ anew, after a layout has changed.
+foreach(name message cache_file)
+    add_executable(${name}_corpus EXCLUDE_FROM_ALL ${CMAKE_CURRENT_LIST_DIR}/${name}_corpus.c)
+    target_link_libraries(${name}_corpus PRIVATE coppice_drive)
+    set_target_properties(${name}_corpus PROPERTIES
+                          RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+endforeach()
