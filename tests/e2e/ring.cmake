@@ -1,5 +1,5 @@
 # Whole runs of the program under mpirun, their records read back with h5py.
-set(e2e_tests exact cluster faults)
+set(e2e_tests exact cluster faults text)
 if(COPPICE_SANITIZE)
     set(e2e_tests sanitized) # one run with everything on; the others would take too long
 endif()
