@@ -15,11 +15,11 @@ static cop_status check_options(const cop_device_options *o, cop_error *err)
         return cop_fail(err, COP_ERR_UNSUPPORTED,
                         "the cpu device has head_dim 64 and 128; '%s' has %u", g->name,
                         g->head_dim);
-    if (g->hidden % 64 || g->ffn % 64 || g->vocab % 64 || g->q_heads % g->kv_heads)
+    if (g->hidden % 64 || g->ffn % 64 || g->q_heads % g->kv_heads)
         return cop_fail(err, COP_ERR_UNSUPPORTED,
-                        "the cpu device wants hidden, ffn and vocab in multiples of 64 and q_heads "
-                        "in multiples of kv_heads; '%s' has %u, %u, %u, %u, %u",
-                        g->name, g->hidden, g->ffn, g->vocab, g->q_heads, g->kv_heads);
+                        "the cpu device wants hidden and ffn in multiples of 64 and q_heads in "
+                        "multiples of kv_heads; '%s' has %u, %u, %u, %u",
+                        g->name, g->hidden, g->ffn, g->q_heads, g->kv_heads);
     if (o->threads < 1 || o->blocks < 1 || o->block_tokens < 1 || o->max_batch_tokens < 1 ||
         o->max_sequences < 1)
         return cop_fail(err, COP_ERR_INVALID,
@@ -37,10 +37,12 @@ static void derive(cop_device *d)
     d->kv_size = g->kv_heads * g->head_dim;
     d->qkv_size = d->q_size + 2 * d->kv_size;
     d->group = g->q_heads / g->kv_heads;
+    d->padded_vocab = (g->vocab + COP_PANEL - 1) / COP_PANEL * COP_PANEL;
+    d->weight_bytes = d->kernels->panel_bytes;
     d->max_rows = o->max_batch_tokens;
     d->max_sequences = o->max_sequences;
     d->max_context = pool_tokens < g->max_context ? (uint32_t)pool_tokens : g->max_context;
-    d->stripe_bytes = (size_t)o->block_tokens * g->head_dim * d->kernels->kv_bytes;
+    d->stripe_bytes = (size_t)o->block_tokens * g->head_dim * d->kernels->panel_bytes;
     d->block_bytes = (size_t)g->layers * 2 * g->kv_heads * d->stripe_bytes;
     snprintf(d->description, sizeof d->description, "cpu %s, %u thread%s, %s", d->kernels->isa,
              o->threads, o->threads == 1 ? "" : "s", d->kernels->precision);
@@ -91,7 +93,7 @@ static void cpu_copy_block(cop_device *d, uint32_t src, uint32_t dst, uint32_t t
     COP_CHECK(!d->in_flight && tokens <= d->options.block_tokens);
     const char *from = cpu_block_data(d, src);
     char *to = cpu_block_data(d, dst);
-    size_t bytes = (size_t)tokens * d->g.head_dim * d->kernels->kv_bytes;
+    size_t bytes = (size_t)tokens * d->g.head_dim * d->kernels->panel_bytes;
     for (size_t at = 0; at < d->block_bytes && src != dst; at += d->stripe_bytes)
         memcpy(to + at, from + at, bytes);
 }

@@ -1,7 +1,8 @@
 /* Inside of the CPU device: what its files share.
  *
  *     cpu.c            the operations of device.h; checks a batch and hands it to the runner
- *     cpu_load.c       memory; reads and packs the weights
+ *     cpu_load.c       memory; reads the weights
+ *     cpu_pack.c       rows of weights to panels
  *     cpu_forward.c    a batch through the layers
  *     cpu_gemm.c       activations x packed weights
  *     cpu_attention.c  paged attention
@@ -19,23 +20,27 @@
 #include "model/weights.h"
 
 enum {
-    COP_K_BLOCK = 1024,   /* k of one pass over a panel: 128 KiB of it stay in L2 */
-    COP_ROW_BLOCK = 256,  /* rows of one pass: their 64 columns of sums stay in L2 */
-    COP_QUERY_TOKENS = 32 /* tokens of an attention task: keys are packed once for all of them */
+    COP_K_BLOCK = 1024,    /* k of one pass over a panel: 128 KiB of it stay in L2 */
+    COP_ROW_BLOCK = 256,   /* rows of one pass: their 64 columns of sums stay in L2 */
+    COP_QUERY_TOKENS = 32, /* tokens of an attention task: keys are packed once for all of them */
+    COP_LOAD_BLOCK = 512   /* k of one step of packing: 64 rows of it stay in L2 */
 };
 
-/* out columns in panels of 64, panel after panel; see cpu_kernels.h. */
+/* out columns in panels of 64, panel after panel, elements of device->weight_bytes; see
+ * cpu_kernels.h. */
 typedef struct {
-    uint16_t *panels;
+    char *panels;
     uint32_t in, out;
 } cop_matrix;
 
 typedef struct {
-    cop_matrix qkv;                  /* [hidden][q, k, v] */
-    cop_matrix o;                    /* [q][hidden] */
-    cop_matrix gate_up;              /* [hidden][2 ffn]: panels of gate and up alternate */
-    cop_matrix down;                 /* [ffn][hidden] */
-    float *norm1, *norm2, *qkv_bias; /* qkv_bias: NULL if the model has none */
+    cop_matrix qkv;     /* [hidden][q, k, v] */
+    cop_matrix o;       /* [q][hidden] */
+    cop_matrix gate_up; /* [hidden][2 ffn]: panels of gate and up alternate */
+    cop_matrix down;    /* [ffn][hidden] */
+    float *norm1, *norm2;
+    float *qkv_bias;        /* [q, k, v]; NULL if the model has none */
+    float *q_norm, *k_norm; /* [head_dim]; NULL if the model has none */
 } cop_layer;
 
 /* What to do with the sums of a matrix product. */
@@ -52,7 +57,8 @@ typedef struct {
     char *values;         /* panels of 64 values, head_dim / 64 of them */
     float *attention;     /* [COP_QUERY_TOKENS * group][head_dim] */
     cop_softmax *softmax; /* [COP_QUERY_TOKENS * group] */
-    uint16_t *pack;       /* [64][largest in]: rows of weights on their way to a panel */
+    uint16_t *rows;       /* [64][largest in]: for sources that make their weights */
+    char *converted;      /* [64][COP_LOAD_BLOCK] elements: weights on their way to a panel */
     double *weights;      /* [vocab]: sampling */
 } cop_scratch;            /* one for each thread */
 
@@ -72,16 +78,17 @@ struct cop_device {
     cop_pool *pool;
     char description[96];
     uint32_t q_size, kv_size, qkv_size,
-        group; /* elements of a row of q, of k; q heads per kv head */
+        group;             /* elements of a row of q, of k; q heads per kv head */
+    uint32_t padded_vocab; /* to a whole panel; the columns beyond vocab are zero */
     uint32_t max_rows, max_sequences, max_context;
 
     /* weights, read-only after open */
-    uint16_t *packed; /* all matrices in the order of use: one stream */
-    size_t packed_bytes;
+    char *packed; /* all matrices in the order of use: one stream */
+    size_t packed_bytes, weight_bytes;
     cop_layer *layers;
-    cop_matrix head;     /* [hidden][vocab]; also the embedding when tied */
-    uint16_t *embedding; /* bf16[vocab][hidden] when untied, else NULL */
-    float *vectors;      /* norms and biases */
+    cop_matrix head; /* [hidden][padded_vocab]; also the embedding when that is NULL */
+    char *embedding; /* [vocab][hidden], elements of a panel; NULL: tied */
+    float *vectors;  /* norms and biases */
     size_t vectors_floats;
     float *final_norm;
     float *cosine, *sine; /* [max_context][head_dim / 2] */
@@ -97,7 +104,7 @@ struct cop_device {
     char *q;       /* act [kv_head][rows][group][head_dim] */
     char *mixed;   /* act [rows][q_size]: what attention gives */
     char *ffn;     /* act [rows][ffn] */
-    float *logits; /* [sampled][vocab] */
+    float *logits; /* [sampled][padded_vocab] */
     char *last;    /* act [sampled][hidden] */
     cop_scratch *scratch;
     void **large; /* everything allocated by cop_alloc_large, with sizes */
@@ -116,6 +123,14 @@ struct cop_device {
 
 cop_status cop_cpu_load(cop_device *d, const cop_weights_source *source, cop_error *err);
 void cop_cpu_unload(cop_device *d);
+
+/* n weights of a source to elements of panel_bytes: nearest even where that rounds; a NaN stays
+ * one. */
+void cop_convert_weights(const void *in, cop_dtype dtype, size_t n, size_t panel_bytes, void *out);
+/* Panel number `panel` of a matrix from 64 rows of k, of which the first `count` are there and the
+ * others are zero. */
+void cop_pack_panel(const cop_device *d, const cop_matrix *w, uint32_t panel, cop_weight_rows from,
+                    uint32_t count, cop_scratch *scratch);
 
 /* Inside a job of the pool: */
 void cop_cpu_forward(cop_device *d);

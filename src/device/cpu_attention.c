@@ -37,7 +37,7 @@ typedef struct {
 static void locate(const task *t, uint32_t key, uint32_t count, tile_rows *rows)
 {
     const cop_device *d = t->d;
-    const size_t token_bytes = d->g.head_dim * d->kernels->kv_bytes;
+    const size_t token_bytes = d->g.head_dim * d->kernels->panel_bytes;
     const uint32_t block_tokens = d->options.block_tokens;
     size_t stripe = (size_t)(2 * t->layer * d->g.kv_heads + t->kv_head) * d->stripe_bytes;
     uint32_t block = key / block_tokens, token = key % block_tokens;
@@ -59,7 +59,7 @@ static void locate(const task *t, uint32_t key, uint32_t count, tile_rows *rows)
 /* Blocks lie apart, so the machine does not see the next tile coming. */
 static void prefetch(const task *t, const tile_rows *rows)
 {
-    const size_t token_bytes = t->d->g.head_dim * t->d->kernels->kv_bytes;
+    const size_t token_bytes = t->d->g.head_dim * t->d->kernels->panel_bytes;
     for (uint32_t i = 0; i < COP_PANEL; i++)
         for (size_t at = 0; at < token_bytes; at += 64) {
             __builtin_prefetch((const char *)rows->k[i] + at);
@@ -70,8 +70,8 @@ static void prefetch(const task *t, const tile_rows *rows)
 static void pack(const task *t, const tile_rows *rows)
 {
     const cop_device *d = t->d;
-    size_t panel_bytes = (size_t)COP_PANEL * COP_PANEL * d->kernels->kv_bytes;
-    d->kernels->transpose(rows->k, d->g.head_dim * d->kernels->kv_bytes / 4,
+    size_t panel_bytes = (size_t)COP_PANEL * COP_PANEL * d->kernels->panel_bytes;
+    d->kernels->transpose(rows->k, d->g.head_dim * d->kernels->panel_bytes / 4,
                           (uint32_t *)t->scratch->keys);
     for (uint32_t column = 0; column < d->g.head_dim; column += COP_PANEL)
         d->kernels->pack_values(rows->v, column,
@@ -93,7 +93,7 @@ static void attend_rows(const task *t, uint32_t key, uint32_t first, uint32_t ro
                    .k = dim,
                    .c = scores,
                    .ldc = COP_PANEL};
-    kernels->kv_tile(&qk, rows);
+    kernels->tile(&qk, rows);
     for (uint32_t r = 0; r < rows; r++) {
         uint32_t valid = t->position + (first + r) / group - key + 1;
         float factor = kernels->softmax(&t->scratch->softmax[first + r], scores + r * COP_PANEL,
@@ -103,7 +103,7 @@ static void attend_rows(const task *t, uint32_t key, uint32_t first, uint32_t ro
         kernels->store_act(scores + r * COP_PANEL,
                            (char *)probabilities + r * COP_PANEL * kernels->act_bytes, COP_PANEL);
     }
-    size_t panel_bytes = (size_t)COP_PANEL * COP_PANEL * kernels->kv_bytes;
+    size_t panel_bytes = (size_t)COP_PANEL * COP_PANEL * kernels->panel_bytes;
     for (uint32_t column = 0; column < dim; column += COP_PANEL) {
         cop_tile pv = {.a = probabilities,
                        .lda = COP_PANEL,
@@ -112,7 +112,7 @@ static void attend_rows(const task *t, uint32_t key, uint32_t first, uint32_t ro
                        .c = out + column,
                        .ldc = dim,
                        .accumulate = key > 0};
-        kernels->kv_tile(&pv, rows);
+        kernels->tile(&pv, rows);
     }
 }
 

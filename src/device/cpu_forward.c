@@ -26,23 +26,25 @@ static void for_rows(row_loop l)
     cop_pool_for(l.d->pool, (l.rows + ROWS - 1) / ROWS, row_task, &l);
 }
 
-/* The embedding of a tied model is the packed head: column `token`, one pair of k a cache line. */
+/* The embedding of a tied model is the packed head: the words of column `token` are its row, one a
+ * cache line. */
 static void embed_row(cop_device *d, uint32_t row, uint32_t layer, const float *norm,
                       cop_scratch *s)
 {
-    const uint32_t hidden = d->g.hidden, token = d->row[row].token;
-    float *x = d->x + (size_t)row * hidden;
+    const size_t hidden = d->g.hidden, token = d->row[row].token, bytes = d->kernels->panel_bytes;
+    const void *from;
     if (d->embedding) {
-        for (uint32_t i = 0; i < hidden; i++)
-            x[i] = cop_bf16_to_float(d->embedding[(size_t)token * hidden + i]);
-        return;
+        from = d->embedding + token * hidden * bytes;
+    } else {
+        const char *panel = d->head.panels + token / COP_PANEL * COP_PANEL * hidden * bytes;
+        const uint32_t *word = (const uint32_t *)panel + token % COP_PANEL;
+        uint32_t *gathered = (uint32_t *)s->row;
+        for (size_t i = 0; i < hidden * bytes / sizeof *word; i++)
+            gathered[i] = word[i * COP_PANEL];
+        from = gathered;
     }
-    const uint16_t *pair =
-        d->head.panels + (size_t)(token / COP_PANEL) * COP_PANEL * hidden + token % COP_PANEL * 2;
-    for (uint32_t i = 0; i < hidden; i += 2, pair += 2 * COP_PANEL) {
-        x[i] = cop_bf16_to_float(pair[0]);
-        x[i + 1] = cop_bf16_to_float(pair[1]);
-    }
+    cop_convert_weights(from, bytes == sizeof(float) ? COP_F32 : COP_BF16, hidden, sizeof(float),
+                        d->x + row * hidden);
 }
 
 static void normalise(const cop_device *d, uint32_t row, const float *norm, cop_scratch *s,
@@ -65,23 +67,40 @@ static void last_row(cop_device *d, uint32_t i, uint32_t layer, const float *nor
     normalise(d, row, norm, s, d->last + (size_t)i * d->g.hidden * d->kernels->act_bytes);
 }
 
-/* Bias and rotation; q to its place for attention, k and v into the KV pool. */
+/* One head of q or k: bias, norm and rotation. bias, gain: NULL if the model has none. */
+static void turn_head(const cop_device *d, const float *x, const float *bias, const float *gain,
+                      uint32_t position, float *out)
+{
+    const uint32_t dim = d->g.head_dim;
+    const size_t angle = (size_t)position * dim / 2;
+    float biased[128], normal[128];
+    if (gain) {
+        memcpy(biased, x, dim * sizeof *x);
+        if (bias)
+            d->kernels->add(biased, bias, dim);
+        d->kernels->rmsnorm(biased, gain, d->g.rms_epsilon, normal, dim);
+        x = normal;
+        bias = NULL;
+    }
+    d->kernels->rope(x, bias, d->cosine + angle, d->sine + angle, out, dim);
+}
+
+/* q to its place for attention, k and v into the KV pool. */
 static void qkv_row(cop_device *d, uint32_t row, uint32_t layer, const float *norm, cop_scratch *s)
 {
     const cop_kernels *kernels = d->kernels;
     const uint32_t dim = d->g.head_dim, position = d->row[row].position;
-    const float *in = d->qkv + (size_t)row * d->qkv_size, *bias = d->layers[layer].qkv_bias;
-    const float *cosine = d->cosine + (size_t)position * dim / 2;
-    const float *sine = d->sine + (size_t)position * dim / 2;
+    const cop_layer *w = &d->layers[layer];
+    const float *in = d->qkv + (size_t)row * d->qkv_size, *bias = w->qkv_bias;
     for (uint32_t h = 0; h < d->g.q_heads; h++) {
         size_t slot = ((size_t)(h / d->group) * d->max_rows + row) * d->group + h % d->group;
-        kernels->rope(in + h * dim, bias ? bias + h * dim : NULL, cosine, sine, s->row, dim);
+        turn_head(d, in + h * dim, bias ? bias + h * dim : NULL, w->q_norm, position, s->row);
         kernels->store_act(s->row, d->q + slot * dim * kernels->act_bytes, dim);
     }
     char *kv = d->row[row].kv + (size_t)layer * 2 * d->g.kv_heads * d->stripe_bytes;
     for (uint32_t h = 0; h < d->g.kv_heads; h++, kv += d->stripe_bytes) {
         size_t k = d->q_size + h * dim, v = k + d->kv_size;
-        kernels->rope(in + k, bias ? bias + k : NULL, cosine, sine, s->row, dim);
+        turn_head(d, in + k, bias ? bias + k : NULL, w->k_norm, position, s->row);
         kernels->store_kv(s->row, kv, dim);
         memcpy(s->row, in + v, dim * sizeof(float));
         if (bias)
@@ -107,7 +126,7 @@ static void lay_out_sequence(cop_device *d, uint32_t index)
 {
     const cop_sequence *s = &d->batch.sequences[index];
     const uint32_t block_tokens = d->options.block_tokens;
-    const size_t token_bytes = (size_t)d->g.head_dim * d->kernels->kv_bytes;
+    const size_t token_bytes = (size_t)d->g.head_dim * d->kernels->panel_bytes;
     d->first_row[index] = d->rows;
     for (uint32_t i = 0; i < s->count; i++) {
         uint32_t position = s->start + i;

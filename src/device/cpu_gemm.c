@@ -26,12 +26,13 @@ static void multiply_panel(const gemm *m, uint32_t panel, uint32_t first, uint32
 {
     const cop_kernels *kernels = m->d->kernels;
     const uint32_t in = m->w->in;
-    const char *block = (const char *)(m->w->panels + (size_t)panel * COP_PANEL * in);
+    const size_t column_bytes = COP_PANEL * m->d->weight_bytes;
+    const char *block = m->w->panels + panel * in * column_bytes;
     for (uint32_t k = 0; k < in; k += COP_K_BLOCK) {
         uint32_t depth = min_u32(COP_K_BLOCK, in - k);
-        const char *next = block + (size_t)depth * COP_PANEL * 2;
-        size_t quarter = (size_t)depth * 32; /* bytes that one tile prefetches */
-        for (uint32_t r = 0, tile = 0, n; r < rows; r += n, tile++) {
+        const char *next = block + depth * column_bytes, *ahead = next;
+        size_t part = (size_t)depth * 32; /* bytes that one tile prefetches */
+        for (uint32_t r = 0, n; r < rows; r += n) {
             n = cop_tile_rows(rows - r);
             cop_tile t = {
                 .a = m->a + ((size_t)(first + r) * in + k) * kernels->act_bytes,
@@ -41,9 +42,10 @@ static void multiply_panel(const gemm *m, uint32_t panel, uint32_t first, uint32
                 .c = sums + r * stride,
                 .ldc = stride,
                 .accumulate = k > 0,
-                .ahead = tile < 4 ? next + tile * quarter : NULL,
+                .ahead = ahead < next + depth * column_bytes ? ahead : NULL,
             };
-            kernels->weight_tile(&t, n);
+            kernels->tile(&t, n);
+            ahead += part;
         }
         block = next;
     }

@@ -6,7 +6,7 @@
  *     c[rows][64] (+)= a[rows][k] * panel[k][64]
  *
  *     panel, BF16:     [k / 2][64 columns][2]     pairs along k interleaved, as VDPBF16PS wants
- *     panel, float32:  [k][64 columns]            keys and values of the float32 mode only
+ *     panel, float32:  [k][64 columns]            the float32 mode
  *
  * Each output sums its products in the order of k, whatever the number of rows: a row's bits do not
  * depend on its neighbours. Calls over consecutive ranges of k with `accumulate` give the same bits
@@ -16,7 +16,7 @@
  *     avx512bf16, bf16     bf16          bf16      bf16      float32 (VDPBF16PS)
  *     others, bf16         float32 that  bf16      bf16      float32
  *                          are rounded to bf16
- *     all, float32         float32       bf16      float32   float32 */
+ *     all, float32         float32       float32   float32   float32 */
 #ifndef COP_DEVICE_CPU_KERNELS_H
 #define COP_DEVICE_CPU_KERNELS_H
 
@@ -54,11 +54,11 @@ typedef void cop_tile_fn(const cop_tile *tile, uint32_t rows);
 
 typedef struct {
     const char *isa, *precision;
-    size_t act_bytes, kv_bytes; /* of an activation; of an element of KV */
-    double peak_work;           /* floating-point operations of one call of `peak` */
+    size_t act_bytes;   /* of an activation */
+    size_t panel_bytes; /* of an element of a panel, be it of weights or of KV: 2, BF16, or 4 */
+    double peak_work;   /* floating-point operations of one call of `peak` */
 
-    cop_tile_fn *weight_tile; /* activations x BF16 panel */
-    cop_tile_fn *kv_tile;     /* activations x panel made of KV */
+    cop_tile_fn *tile; /* activations x panel */
 
     /* n a multiple of 64 */
     void (*store_act)(const float *x, void *out, size_t n);
@@ -79,8 +79,8 @@ typedef struct {
     float (*softmax)(cop_softmax *row, float *scores, uint32_t valid, float scale);
     void (*scale)(float *x, float factor, size_t n);
 
-    /* out[w][64] = rows[j][w]: 32-bit words, a multiple of 16, 64 rows. Makes panels of weights and
-     * of keys. */
+    /* out[w][64] = rows[j][w]: 32-bit words, a multiple of 16, 64 rows, not aligned. Makes panels
+     * of weights and of keys. */
     void (*transpose)(const void *const rows[COP_PANEL], size_t words, uint32_t *out);
     /* Panel of 64 values (k = 64) from 64 elements at `column` of each row. */
     void (*pack_values)(const void *const rows[COP_PANEL], size_t column, void *panel);

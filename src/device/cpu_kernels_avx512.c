@@ -93,7 +93,7 @@ ALWAYS_INLINE void transpose_block(const void *const rows[16], size_t word, uint
     __m512i a[16], b[16];
 #pragma GCC unroll 16
     for (int j = 0; j < 16; j++)
-        a[j] = _mm512_loadu_si512((const uint32_t *)rows[j] + word);
+        a[j] = _mm512_loadu_si512((const char *)rows[j] + 4 * word);
 #pragma GCC unroll 8
     for (int j = 0; j < 16; j += 2) {
         b[j] = _mm512_unpacklo_epi32(a[j], a[j + 1]);
@@ -190,9 +190,8 @@ const cop_kernels cop_kernels_avx512[2] = {
     {.isa = "avx512bf16",
      .precision = "bf16",
      .act_bytes = 2,
-     .kv_bytes = 2,
-     .weight_tile = dot_tile,
-     .kv_tile = dot_tile,
+     .panel_bytes = 2,
+     .tile = dot_tile,
      .store_act = convert_bf16,
      .store_kv = convert_bf16,
      .transpose = transpose_zmm,

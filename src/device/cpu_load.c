@@ -1,4 +1,4 @@
-/* Memory of a CPU device, and its weights packed into panels. */
+/* Memory of a CPU device, and its weights. */
 #include "base/alloc.h"
 #include "base/check.h"
 #include "device/cpu.h"
@@ -52,7 +52,7 @@ static cop_status allocate_activations(cop_device *d, cop_error *err)
         {&d->q, rows * d->q_size * act, "activations"},
         {&d->mixed, rows * d->q_size * act, "activations"},
         {&d->ffn, rows * g->ffn * act, "activations"},
-        {&d->logits, (size_t)d->max_sequences * g->vocab * sizeof(float), "logits"},
+        {&d->logits, (size_t)d->max_sequences * d->padded_vocab * sizeof(float), "logits"},
         {&d->last, (size_t)d->max_sequences * g->hidden * act, "activations"},
         {&d->kv, (size_t)d->options.blocks * d->block_bytes, "the KV pool (cache.capacity_blocks)"},
         {&d->row, rows * sizeof *d->row, "the batch"},
@@ -73,7 +73,8 @@ static size_t max_size(size_t a, size_t b)
 static cop_status allocate_scratch(cop_device *d, cop_error *err)
 {
     const cop_geometry *g = &d->g;
-    size_t panel = (size_t)COP_PANEL * g->head_dim * d->kernels->kv_bytes;
+    const size_t panel_bytes = d->kernels->panel_bytes;
+    size_t panel = COP_PANEL * g->head_dim * panel_bytes;
     size_t attention_rows = (size_t)COP_QUERY_TOKENS * d->group;
     size_t widest = max_size(max_size(g->ffn, g->hidden), d->q_size);
     d->scratch = cop_calloc(d->options.threads, sizeof *d->scratch);
@@ -86,7 +87,8 @@ static cop_status allocate_scratch(cop_device *d, cop_error *err)
             {&s->values, panel, "scratch"},
             {&s->attention, sizeof(float) * attention_rows * g->head_dim, "scratch"},
             {&s->softmax, sizeof *s->softmax * attention_rows, "scratch"},
-            {&s->pack, sizeof *s->pack * COP_PANEL * widest, "scratch"},
+            {&s->rows, sizeof *s->rows * COP_PANEL * widest, "scratch"},
+            {&s->converted, panel_bytes * COP_PANEL * COP_LOAD_BLOCK, "scratch"},
             {&s->weights, sizeof *s->weights * g->vocab, "scratch"},
         };
         cop_status status = allocate_all(d, needs, sizeof needs / sizeof *needs, err);
@@ -99,9 +101,9 @@ static cop_status allocate_scratch(cop_device *d, cop_error *err)
 /* Takes the next part of the packed weights. */
 static void place(cop_device *d, cop_matrix *m, uint32_t in, uint32_t out)
 {
-    *m = (cop_matrix){
-        .panels = (uint16_t *)((char *)d->packed + d->packed_bytes), .in = in, .out = out};
-    d->packed_bytes += (size_t)in * out * sizeof(uint16_t);
+    *m = (cop_matrix){.in = in, .out = out};
+    m->panels = d->packed ? d->packed + d->packed_bytes : NULL;
+    d->packed_bytes += (size_t)in * out * d->weight_bytes;
 }
 
 static void place_all(cop_device *d)
@@ -114,18 +116,27 @@ static void place_all(cop_device *d)
         place(d, &d->layers[i].gate_up, g->hidden, 2 * g->ffn);
         place(d, &d->layers[i].down, g->ffn, g->hidden);
     }
-    place(d, &d->head, g->hidden, g->vocab);
+    place(d, &d->head, g->hidden, d->padded_vocab);
+}
+
+static float *take(float **p, size_t floats, bool wanted)
+{
+    float *taken = *p;
+    *p += wanted ? floats : 0;
+    return wanted ? taken : NULL;
 }
 
 static void place_vectors(cop_device *d)
 {
+    const cop_geometry *g = &d->g;
     float *p = d->vectors;
-    for (uint32_t i = 0; i < d->g.layers; i++) {
-        d->layers[i].norm1 = p;
-        d->layers[i].norm2 = p + d->g.hidden;
-        p += 2 * d->g.hidden;
-        d->layers[i].qkv_bias = d->g.qkv_bias ? p : NULL;
-        p += d->g.qkv_bias ? d->qkv_size : 0;
+    for (uint32_t i = 0; i < g->layers; i++) {
+        cop_layer *w = &d->layers[i];
+        w->norm1 = take(&p, g->hidden, true);
+        w->norm2 = take(&p, g->hidden, true);
+        w->qkv_bias = take(&p, d->qkv_size, g->qkv_bias);
+        w->q_norm = take(&p, g->head_dim, g->qk_norm);
+        w->k_norm = take(&p, g->head_dim, g->qk_norm);
     }
     d->final_norm = p;
 }
@@ -135,7 +146,7 @@ static cop_status allocate_weights(cop_device *d, cop_error *err)
     const cop_geometry *g = &d->g;
     d->layers = cop_calloc(g->layers, sizeof *d->layers);
     place_all(d); /* once to know the size, once for the addresses */
-    size_t floats = (size_t)g->layers * (2 * g->hidden + d->qkv_size) + g->hidden;
+    size_t floats = (size_t)g->layers * (2 * g->hidden + d->qkv_size + 2 * g->head_dim) + g->hidden;
     size_t table = (size_t)d->max_context * g->head_dim / 2 * sizeof(float);
     const need needs[] = {
         {&d->packed, d->packed_bytes, "the weights"},
@@ -145,7 +156,7 @@ static cop_status allocate_weights(cop_device *d, cop_error *err)
     };
     cop_status status = allocate_all(d, needs, sizeof needs / sizeof *needs, err);
     if (status == COP_OK && !g->tied_embeddings)
-        status = allocate(d, &d->embedding, (size_t)g->vocab * g->hidden * sizeof(uint16_t),
+        status = allocate(d, &d->embedding, (size_t)g->vocab * g->hidden * d->kernels->panel_bytes,
                           "the embedding", err);
     if (status != COP_OK)
         return status;
@@ -199,37 +210,40 @@ static void list_pieces(loading *l)
 {
     const cop_device *d = l->d;
     const cop_geometry *g = &d->g;
+    const uint32_t head_panels = d->padded_vocab / COP_PANEL;
     size_t each = (d->qkv_size + 2 * g->hidden + 2 * g->ffn) / COP_PANEL;
-    l->pieces = cop_malloc((g->layers * each + 2 * g->vocab / COP_PANEL) * sizeof *l->pieces);
+    l->pieces = cop_malloc((g->layers * each + 2 * head_panels) * sizeof *l->pieces);
     for (uint32_t i = 0; i < g->layers; i++)
         add_layer_pieces(l, i);
     cop_tensor head = g->tied_embeddings ? COP_TENSOR_EMBED : COP_TENSOR_HEAD;
-    for (uint32_t p = 0; p < g->vocab / COP_PANEL; p++) {
+    for (uint32_t p = 0; p < head_panels; p++) {
         add_piece(l, (piece){&l->d->head, head, 0, p, p * COP_PANEL});
         if (!g->tied_embeddings)
             add_piece(l, (piece){NULL, COP_TENSOR_EMBED, 0, p, p * COP_PANEL});
     }
 }
 
+static uint32_t min_u32(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
 static cop_status load_piece(loading *l, const piece *p, uint32_t thread, cop_error *err)
 {
     cop_device *d = l->d;
-    uint16_t *slice = d->scratch[thread].pack;
+    cop_scratch *scratch = &d->scratch[thread];
+    const uint32_t count = min_u32(COP_PANEL, cop_tensor_shape_of(&d->g, p->tensor).rows - p->row);
     cop_weight_rows from;
-    cop_status status =
-        l->source->read(l->source->self, p->tensor, p->layer, p->row, COP_PANEL, slice, &from, err);
+    cop_status status = l->source->read(l->source->self, p->tensor, p->layer, p->row, count,
+                                        scratch->rows, &from, err);
     if (status != COP_OK)
         return status;
-    if (!p->matrix) {
-        memcpy(d->embedding + (size_t)p->row * d->g.hidden, from.data,
-               (size_t)COP_PANEL * d->g.hidden * sizeof(uint16_t));
-        return COP_OK;
-    }
-    const void *rows[COP_PANEL];
-    for (uint32_t i = 0; i < COP_PANEL; i++)
-        rows[i] = slice + (size_t)i * p->matrix->in;
-    uint16_t *panel = p->matrix->panels + (size_t)p->panel * COP_PANEL * p->matrix->in;
-    d->kernels->transpose(rows, p->matrix->in / 2, (uint32_t *)panel);
+    const size_t hidden = d->g.hidden, bytes = d->kernels->panel_bytes;
+    if (p->matrix)
+        cop_pack_panel(d, p->matrix, p->panel, from, count, scratch);
+    else
+        cop_convert_weights(from.data, from.dtype, count * hidden, bytes,
+                            d->embedding + p->row * hidden * bytes);
     return COP_OK;
 }
 
@@ -246,34 +260,38 @@ static void load_task(void *ctx, uint32_t task, uint32_t thread)
         *l->err = err;
 }
 
-static cop_status load_vector(loading *l, cop_tensor tensor, uint32_t layer, uint32_t n, float *out)
+static cop_status load_vector(loading *l, cop_tensor tensor, uint32_t layer, float *out)
 {
-    uint16_t *slice = l->d->scratch[0].pack;
+    const uint32_t n = cop_tensor_shape_of(&l->d->g, tensor).rows;
     cop_weight_rows from;
-    cop_status status = l->source->read(l->source->self, tensor, layer, 0, n, slice, &from, l->err);
-    for (uint32_t i = 0; i < n && status == COP_OK; i++)
-        out[i] = cop_bf16_to_float(slice[i]);
+    cop_status status =
+        l->source->read(l->source->self, tensor, layer, 0, n, l->d->scratch[0].rows, &from, l->err);
+    if (status == COP_OK)
+        cop_convert_weights(from.data, from.dtype, n, sizeof *out, out);
     return status;
 }
 
 static cop_status load_vectors(loading *l)
 {
     const cop_device *d = l->d;
-    const uint32_t hidden = d->g.hidden, q = d->q_size, kv = d->kv_size;
-    cop_status status = load_vector(l, COP_TENSOR_FINAL_NORM, 0, hidden, d->final_norm);
+    const uint32_t q = d->q_size, kv = d->kv_size;
+    cop_status status = load_vector(l, COP_TENSOR_FINAL_NORM, 0, d->final_norm);
     for (uint32_t i = 0; i < d->g.layers && status == COP_OK; i++) {
         const cop_layer *w = &d->layers[i];
+        const bool bias = d->g.qkv_bias;
         const struct {
             cop_tensor tensor;
-            uint32_t n;
-            float *out;
-        } vectors[] = {{COP_TENSOR_NORM1, hidden, w->norm1},
-                       {COP_TENSOR_NORM2, hidden, w->norm2},
-                       {COP_TENSOR_Q_BIAS, q, w->qkv_bias},
-                       {COP_TENSOR_K_BIAS, kv, w->qkv_bias + q},
-                       {COP_TENSOR_V_BIAS, kv, w->qkv_bias + q + kv}};
-        for (int v = 0; v < (d->g.qkv_bias ? 5 : 2) && status == COP_OK; v++)
-            status = load_vector(l, vectors[v].tensor, i, vectors[v].n, vectors[v].out);
+            float *out; /* NULL: the model has none */
+        } vectors[] = {{COP_TENSOR_NORM1, w->norm1},
+                       {COP_TENSOR_NORM2, w->norm2},
+                       {COP_TENSOR_Q_BIAS, w->qkv_bias},
+                       {COP_TENSOR_K_BIAS, bias ? w->qkv_bias + q : NULL},
+                       {COP_TENSOR_V_BIAS, bias ? w->qkv_bias + q + kv : NULL},
+                       {COP_TENSOR_Q_NORM, w->q_norm},
+                       {COP_TENSOR_K_NORM, w->k_norm}};
+        for (size_t v = 0; v < sizeof vectors / sizeof *vectors && status == COP_OK; v++)
+            if (vectors[v].out)
+                status = load_vector(l, vectors[v].tensor, i, vectors[v].out);
     }
     return status;
 }

@@ -116,7 +116,7 @@ static void sample_task(void *ctx, uint32_t i, uint32_t thread)
     cop_device *d = ctx;
     const uint32_t index = d->sampled_sequence[i], vocab = d->g.vocab;
     const cop_sequence *s = &d->batch.sequences[index];
-    const float *logits = d->logits + (size_t)i * vocab;
+    const float *logits = d->logits + (size_t)i * d->padded_vocab;
     d->result.tokens[index] = cop_sample(logits, vocab, s->temperature, s->top_p, s->sample_seed,
                                          s->start + s->count, d->scratch[thread].weights);
     if (d->options.logits_digest)
@@ -130,6 +130,6 @@ void cop_cpu_sample(cop_device *d)
         d->result.digests[i] = 0;
     }
     d->result.logits = d->logits;
-    d->result.logits_stride = d->g.vocab;
+    d->result.logits_stride = d->padded_vocab;
     cop_pool_for(d->pool, d->sampled, sample_task, d);
 }

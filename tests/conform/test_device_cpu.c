@@ -14,6 +14,9 @@
 #include "base/rng.h"
 #include "device/device.h"
 
+#include "../shapes.h"
+#include "../typed_weights.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,29 +29,16 @@ typedef struct {
     const cop_geometry *geometry;
 } variant;
 
-/* Two shapes: a preset (head_dim 64, tied, biases) and everything else (128, untied, none). */
-static const cop_geometry wide = {.name = "wide",
-                                  .layers = 2,
-                                  .hidden = 192,
-                                  .ffn = 1088, /* two blocks of k */
-                                  .q_heads = 6,
-                                  .kv_heads = 2,
-                                  .head_dim = 128,
-                                  .vocab = 512,
-                                  .max_context = 4096,
-                                  .rope_theta = 1e4f,
-                                  .rms_epsilon = 1e-5f};
-
 static const cop_device_ops *ops;
 
-static cop_device *open_device(const variant *v, uint32_t threads, uint32_t block_tokens)
+static cop_device *open_with(const variant *v, cop_weights_source weights, uint32_t threads,
+                             uint32_t block_tokens)
 {
     cop_device *device;
     cop_error err;
-    cop_seeded_weights seeded = {.geometry = v->geometry, .seed = 5};
     cop_device_options options = {
         .geometry = v->geometry,
-        .weights = cop_weights_seeded(&seeded),
+        .weights = weights,
         .blocks = BLOCKS,
         .block_tokens = block_tokens,
         .max_batch_tokens = 512,
@@ -64,6 +54,12 @@ static cop_device *open_device(const variant *v, uint32_t threads, uint32_t bloc
     if (status != COP_OK)
         fail_msg("%s", err.text);
     return device;
+}
+
+static cop_device *open_device(const variant *v, uint32_t threads, uint32_t block_tokens)
+{
+    cop_seeded_weights seeded = {.geometry = v->geometry, .seed = 5};
+    return open_with(v, cop_weights_seeded(&seeded), threads, block_tokens);
 }
 
 static cop_step_result step(cop_device *device, const cop_sequence *sequences, uint32_t count)
@@ -167,7 +163,7 @@ static void expect_row(const reference *ref, const variant *v, const cop_step_re
                        uint32_t sequence, uint32_t row, uint32_t position, const char *what)
 {
     const uint32_t vocab = v->geometry->vocab;
-    const float *got = r->logits + (size_t)row * vocab;
+    const float *got = r->logits + row * r->logits_stride;
     const float *want = ref->logits + (size_t)position * vocab;
     if (memcmp(got, want, vocab * sizeof *got) != 0) {
         uint32_t i = 0;
@@ -286,12 +282,25 @@ static void check_copied_prefix(const reference *ref, const variant *v)
     ops->close(device);
 }
 
+/* Weights mapped at odd addresses are the same weights. */
+static void check_mapped(const reference *ref, const variant *v)
+{
+    uint32_t blocks[BLOCKS];
+    typed_weights mapped;
+    make_table(blocks, 5);
+    typed_open(&mapped, v->geometry, 5, COP_BF16);
+    cop_device *device = open_with(v, typed_source(&mapped), 2, 16);
+    typed_close(&mapped); /* read during open only */
+    prefill_in_chunks(device, ref, v, blocks, 0, 50, "mapped weights");
+    ops->close(device);
+}
+
 static void check_variant(const char *isa, bool float32)
 {
     const cop_geometry *tiny;
     assert_int_equal(cop_geometry_find("tiny", &tiny, NULL), COP_OK);
-    const cop_geometry *geometries[] = {tiny, &wide};
-    for (int i = 0; i < 2; i++) {
+    const cop_geometry *geometries[] = {tiny, &shape_wide, &shape_odd};
+    for (int i = 0; i < 3; i++) {
         variant v = {isa, float32, geometries[i]};
         reference ref;
         if (!make_reference(&ref, &v)) {
@@ -301,6 +310,7 @@ static void check_variant(const char *isa, bool float32)
         check_chunks(&ref, &v);
         check_mixed_batches(&ref, &v);
         check_copied_prefix(&ref, &v);
+        check_mapped(&ref, &v);
         free_reference(&ref);
     }
 }
@@ -327,7 +337,9 @@ static void test_errors_name_what_is_wrong(void **state)
     assert_int_equal(cop_device_find("cpx", &none, &err), COP_ERR_INVALID);
     assert_non_null(strstr(err.text, "'cpu'"));
     assert_null(none);
-    cop_device_options options = {.geometry = &wide,
+    const cop_seeded_weights seeded = {.geometry = &shape_wide};
+    cop_device_options options = {.geometry = &shape_wide,
+                                  .weights = cop_weights_seeded(&seeded),
                                   .blocks = 4,
                                   .block_tokens = 16,
                                   .max_batch_tokens = 32,
@@ -337,6 +349,16 @@ static void test_errors_name_what_is_wrong(void **state)
     assert_int_equal(ops->open(&device, &options, &err), COP_ERR_INVALID);
     assert_non_null(strstr(err.text, "'avx2'"));
     options.isa = "auto";
+    cop_geometry other = shape_wide;
+    options.geometry = &other;
+    other.head_dim = 96;
+    assert_int_equal(ops->open(&device, &options, &err), COP_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "head_dim 64 and 128; 'wide' has 96"));
+    other.head_dim = 128;
+    other.hidden = 200;
+    assert_int_equal(ops->open(&device, &options, &err), COP_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "multiples of 64"));
+    options.geometry = &shape_wide;
     assert_int_equal(ops->open(&device, &options, &err), COP_OK);
     uint32_t tokens[64] = {0, 1, 512}, blocks[4] = {0, 1, 2, 4};
     cop_sequence s = {.tokens = tokens, .count = 3, .blocks = blocks, .sample = true};

@@ -9,12 +9,12 @@ add_executable(dump_logits ${CMAKE_CURRENT_LIST_DIR}/dump_logits.c)
 target_link_libraries(dump_logits PRIVATE coppice_device)
 set_target_properties(dump_logits PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 
-function(coppice_oracle preset isa precision tokens)
-    set(name transformer_${preset}_${isa}_${precision})
+function(coppice_oracle preset isa precision weights tokens)
+    set(name transformer_${preset}_${isa}_${precision}_${weights})
     if(COPPICE_PYTHON)
         add_test(NAME oracles.${name}
                  COMMAND ${COPPICE_PYTHON} ${CMAKE_SOURCE_DIR}/tests/oracles/transformer.py
-                         $<TARGET_FILE:dump_logits> ${preset} 7 ${isa} ${precision} ${tokens}
+                         $<TARGET_FILE:dump_logits> ${preset} 7 ${isa} ${precision} ${weights} ${tokens}
                          ${CMAKE_BINARY_DIR}/tests/${name})
     else()
         add_test(NAME oracles.${name}
@@ -26,8 +26,30 @@ endfunction()
 
 foreach(precision bf16 float32)
     foreach(isa avx512bf16 avx2 baseline)
-        coppice_oracle(tiny ${isa} ${precision} 150)
+        coppice_oracle(tiny ${isa} ${precision} bf16 150)
     endforeach()
-    coppice_oracle(wide auto ${precision} 150)
-    coppice_oracle(small auto ${precision} 80)
+    coppice_oracle(wide auto ${precision} bf16 150)
+    coppice_oracle(small auto ${precision} bf16 80)
+    foreach(weights bf16 f16 f32)
+        coppice_oracle(odd auto ${precision} ${weights} 150)
+    endforeach()
+    coppice_oracle(wide auto ${precision} f32 150)
+endforeach()
+
+# Checkpoints of every family beside transformers' own logits, which lie with them.
+add_executable(check_checkpoint ${CMAKE_CURRENT_LIST_DIR}/check_checkpoint.c)
+target_link_libraries(check_checkpoint PRIVATE coppice_device)
+set_target_properties(check_checkpoint PROPERTIES
+                      RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+
+foreach(checkpoint qwen2 qwen2-untied qwen3 llama3 mistral)
+    foreach(precision bf16 float32)
+        foreach(isa auto baseline)
+            set(name oracles.checkpoint_${checkpoint}_${isa}_${precision})
+            add_test(NAME ${name}
+                     COMMAND check_checkpoint ${CMAKE_SOURCE_DIR}/tests/data/checkpoints/${checkpoint}
+                             ${isa} ${precision})
+            set_tests_properties(${name} PROPERTIES LABELS oracles TIMEOUT 300)
+        endforeach()
+    endforeach()
 endforeach()

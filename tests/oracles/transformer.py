@@ -1,9 +1,10 @@
 """The transformer of src/model/geometry.h in float64, beside the device's logits.
 
-    transformer.py DUMP_LOGITS PRESET SEED ISA PRECISION TOKENS OUT
+    transformer.py DUMP_LOGITS PRESET SEED ISA PRECISION WEIGHTS TOKENS OUT
 
 Shares nothing with the C sources but the formulas in geometry.h and weights.h. The weights are
-made again from the seed, bit for bit; everything after them is float64, without rounding.
+made again from the seed, bit for bit; everything after them is float64, without rounding. WEIGHTS
+f16 and f32 are those of typed_weights.h: exact in float32 mode; bf16 mode rounds the matrices.
 
 float32 mode must agree to 1e-4 of the greatest logit. In bf16 mode the device rounds activations
 to 8 significant bits: a relative error of at most u = 2^-9, so of standard deviation u / sqrt(3).
@@ -28,7 +29,7 @@ except ImportError:
     print("skipped: this python has no numpy")
     sys.exit(SKIPPED)
 
-EMBED, HEAD, FINAL_NORM, NORM1, Q, K, V, Q_BIAS, K_BIAS, V_BIAS, O, NORM2, GATE, UP, DOWN = range(15)
+EMBED, HEAD, FINAL_NORM, NORM1, Q, K, V, Q_BIAS, K_BIAS, V_BIAS, O, NORM2, GATE, UP, DOWN, Q_NORM, K_NORM = range(17)
 
 
 def splitmix64(x):
@@ -45,7 +46,22 @@ def to_bf16(x):
     return (bits & np.uint32(0xFFFF0000)).view(np.float32).astype(np.float64)
 
 
-def weights(seed, layer, tensor, rows, columns):
+class Weights:
+    """Tensors as the device computes with them."""
+
+    def __init__(self, seed, kind, precision):
+        self.seed, self.kind, self.precision = seed, kind, precision
+
+    def __call__(self, layer, tensor, rows, columns):
+        w = seeded(self.seed, layer, tensor, rows, columns)
+        if self.kind in ("f16", "f32"):
+            w = w.astype(np.float32) * np.float32(1 + 2.0**-9 + 2.0**-20)
+            w = w.astype(np.float16) if self.kind == "f16" else w
+            w = to_bf16(w) if self.precision == "bf16" and columns > 1 else w
+        return w.astype(np.float64)
+
+
+def seeded(seed, layer, tensor, rows, columns):
     key = splitmix64(seed ^ splitmix64(layer * 32 + tensor))
     h = np.arange(rows * columns, dtype=np.uint32) + np.uint32(key & 0xFFFFFFFF)
     h ^= h >> np.uint32(16)
@@ -54,7 +70,7 @@ def weights(seed, layer, tensor, rows, columns):
     h += np.uint32(key >> 32)
     h *= np.uint32(0x846CA68B)
     h ^= h >> np.uint32(16)
-    if tensor in (FINAL_NORM, NORM1, NORM2):
+    if tensor in (FINAL_NORM, NORM1, NORM2, Q_NORM, K_NORM):
         base, shift, scale = 1 << 22, 12, np.float32(2.0**-22)
     elif tensor in (Q_BIAS, K_BIAS, V_BIAS):
         base, shift, scale = 0, 8, np.float32(2.0**-27)
@@ -68,10 +84,23 @@ def rmsnorm(x, gain, epsilon):
     return x / np.sqrt((x * x).mean(axis=-1, keepdims=True) + epsilon) * gain[:, 0]
 
 
-def rope(x, theta):
+def frequencies(m):
+    """Radians per position; Llama 3 stretches long waves by `factor`, keeps short ones, and goes
+    from one to the other with the number of turns in the original context."""
+    half = m["head_dim"] // 2
+    f = m["rope_theta"] ** (-np.arange(half) / half)
+    factor, low, high, context = m["rope_scaling"]
+    if factor:
+        turns = context / (2 * np.pi / f)
+        kept = np.clip((turns - low) / (high - low), 0, 1)
+        f = f * kept + f / factor * (1 - kept)
+    return f
+
+
+def rope(x, frequency):
     """x: [token][head][head_dim]; rotates halves, as Qwen2 and Llama do."""
     half = x.shape[-1] // 2
-    angle = np.arange(len(x))[:, None] * theta ** (-np.arange(half) / half)
+    angle = np.arange(len(x))[:, None] * frequency
     cos, sin = np.cos(angle)[:, None], np.sin(angle)[:, None]
     a, b = x[..., :half], x[..., half:]
     return np.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1)
@@ -91,32 +120,36 @@ def attention(q, k, v):
     return out.reshape(n, heads * d)
 
 
-def forward(m):
-    seed, hidden, ffn, d = m["seed"], m["hidden"], m["ffn"], m["head_dim"]
+def forward(m, weights):
+    hidden, ffn, d = m["hidden"], m["ffn"], m["head_dim"]
     q_size, kv_size, n = m["q_heads"] * d, m["kv_heads"] * d, len(m["tokens"])
-    epsilon, theta = float(np.float32(m["rms_epsilon"])), float(np.float32(m["rope_theta"]))
-    embed = weights(seed, 0, EMBED, m["vocab"], hidden)
+    epsilon, frequency = float(np.float32(m["rms_epsilon"])), frequencies(m)
+    embed = weights(0, EMBED, m["vocab"], hidden)
     x = embed[m["tokens"]]
     for i in range(m["layers"]):
 
-        def linear(y, tensor, bias, rows, columns):
-            out = y @ weights(seed, i, tensor, rows, columns).T
-            return out + weights(seed, i, bias, rows, 1)[:, 0] if bias and m["qkv_bias"] else out
+        def linear(y, tensor, rows, columns, bias=None):
+            out = y @ weights(i, tensor, rows, columns).T
+            return out + weights(i, bias, rows, 1)[:, 0] if bias and m["qkv_bias"] else out
 
-        h = rmsnorm(x, weights(seed, i, NORM1, hidden, 1), epsilon)
-        q = linear(h, Q, Q_BIAS, q_size, hidden).reshape(n, -1, d)
-        k = linear(h, K, K_BIAS, kv_size, hidden).reshape(n, -1, d)
-        v = linear(h, V, V_BIAS, kv_size, hidden).reshape(n, -1, d)
-        x = x + linear(attention(rope(q, theta), rope(k, theta), v), O, None, hidden, q_size)
-        h = rmsnorm(x, weights(seed, i, NORM2, hidden, 1), epsilon)
-        gate, up = linear(h, GATE, None, ffn, hidden), linear(h, UP, None, ffn, hidden)
-        x = x + linear(gate / (1 + np.exp(-gate)) * up, DOWN, None, hidden, ffn)
-    head = embed if m["tied_embeddings"] else weights(seed, 0, HEAD, m["vocab"], hidden)
-    return rmsnorm(x, weights(seed, 0, FINAL_NORM, hidden, 1), epsilon) @ head.T
+        def heads(y, tensor, bias, norm, rows):
+            out = linear(y, tensor, rows, hidden, bias).reshape(n, -1, d)
+            return rmsnorm(out, weights(i, norm, d, 1), epsilon) if norm and m["qk_norm"] else out
+
+        h = rmsnorm(x, weights(i, NORM1, hidden, 1), epsilon)
+        q = heads(h, Q, Q_BIAS, Q_NORM, q_size)
+        k = heads(h, K, K_BIAS, K_NORM, kv_size)
+        v = heads(h, V, V_BIAS, None, kv_size)
+        x = x + linear(attention(rope(q, frequency), rope(k, frequency), v), O, hidden, q_size)
+        h = rmsnorm(x, weights(i, NORM2, hidden, 1), epsilon)
+        gate, up = linear(h, GATE, ffn, hidden), linear(h, UP, ffn, hidden)
+        x = x + linear(gate / (1 + np.exp(-gate)) * up, DOWN, hidden, ffn)
+    head = embed if m["tied_embeddings"] else weights(0, HEAD, m["vocab"], hidden)
+    return rmsnorm(x, weights(0, FINAL_NORM, hidden, 1), epsilon) @ head.T
 
 
 def main():
-    program, precision, out = sys.argv[1], sys.argv[5], sys.argv[7]
+    program, precision, kind, out = sys.argv[1], sys.argv[5], sys.argv[6], sys.argv[8]
     status = subprocess.run([program] + sys.argv[2:], check=False).returncode
     if status:
         print("skipped: this machine lacks", sys.argv[4]) if status == SKIPPED else None
@@ -125,13 +158,13 @@ def main():
         m = json.load(f)
     n = len(m["tokens"])
     got = np.fromfile(out + ".f32", dtype=np.float32).reshape(-1, m["vocab"]).astype(np.float64)
-    want = forward(m)[n // 2 - 1 :]
+    want = forward(m, Weights(m["seed"], kind, precision))[n // 2 - 1 :]
     assert got.shape == want.shape, (got.shape, want.shape)
     greatest = np.abs(got - want).max() / np.abs(want).max()
     rms = np.sqrt(((got - want) ** 2).mean() / (want**2).mean())
     unit = 2.0**-9
     bound = 2 * unit / np.sqrt(3) * np.sqrt(8 * m["layers"] + 1)
-    print(f"{m['name']}, {m['device']}, {n} tokens: max error {greatest:.3g} of the greatest logit, "
+    print(f"{m['name']}, {m['device']}, weights {kind}, {n} tokens: max error {greatest:.3g} of the greatest logit, "
           f"rms {rms:.3g} of the rms logit; bounds: "
           + ("max 1e-4" if precision == "float32" else f"rms {bound:.3g}"))
     sys.exit(0 if (greatest <= 1e-4 if precision == "float32" else rms <= bound) else 1)

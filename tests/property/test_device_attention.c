@@ -64,11 +64,11 @@ static void fill(cop_device *d, cop_rng *rng)
             row[j] = uniform(rng, 4);
         d->kernels->store_act(row, d->q + i * d->kernels->act_bytes, 64);
     }
-    const size_t kv = d->options.blocks * d->block_bytes / d->kernels->kv_bytes;
+    const size_t kv = d->options.blocks * d->block_bytes / d->kernels->panel_bytes;
     for (size_t i = 0; i < kv; i += 64) {
         for (int j = 0; j < 64; j++)
             row[j] = uniform(rng, 1);
-        d->kernels->store_kv(row, d->kv + i * d->kernels->kv_bytes, 64);
+        d->kernels->store_kv(row, d->kv + i * d->kernels->panel_bytes, 64);
     }
 }
 
@@ -78,7 +78,7 @@ static const char *kv_of(const cop_device *d, const cop_sequence *s, uint32_t to
     const uint32_t bt = d->options.block_tokens, heads = d->g.kv_heads;
     size_t index = ((size_t)LAYER * 2 + (size_t)value) * heads + head;
     return d->kv + s->blocks[token / bt] * d->block_bytes + index * d->stripe_bytes +
-           token % bt * d->g.head_dim * d->kernels->kv_bytes;
+           token % bt * d->g.head_dim * d->kernels->panel_bytes;
 }
 
 /* out[head_dim] of one row and one query head; returns the greatest |v|. */
@@ -94,7 +94,8 @@ static double plain_attention(const cop_device *d, const cop_sequence *s, uint32
         const char *k = kv_of(d, s, t, kv_head, 0);
         score[t] = 0;
         for (uint32_t i = 0; i < dim; i++)
-            score[t] += element(q, i, d->kernels->act_bytes) * element(k, i, d->kernels->kv_bytes);
+            score[t] +=
+                element(q, i, d->kernels->act_bytes) * element(k, i, d->kernels->panel_bytes);
         score[t] /= sqrt(dim);
         top = fmax(top, score[t]);
     }
@@ -103,7 +104,7 @@ static double plain_attention(const cop_device *d, const cop_sequence *s, uint32
     for (uint32_t t = 0; t <= position; t++) {
         const char *v = kv_of(d, s, t, kv_head, 1);
         for (uint32_t i = 0; i < dim; i++) {
-            double x = element(v, i, d->kernels->kv_bytes);
+            double x = element(v, i, d->kernels->panel_bytes);
             out[i] += score[t] / total * x;
             greatest = fmax(greatest, fabs(x));
         }

@@ -103,12 +103,13 @@ static void expect_product(const cop_kernels *kernels, const operands *o, const 
 }
 
 /* One call over k, two calls with a cut anywhere, and every number of rows: the same bits. */
-static void check_tile(const cop_kernels *kernels, cop_rng *rng, cop_tile_fn *tile, bool bf16)
+static void check_tile(const cop_kernels *kernels, cop_rng *rng)
 {
+    const bool bf16 = kernels->panel_bytes == 2;
     operands o = make_operands(kernels, rng, 64 * (1 + cop_rng_below(rng, 6)), bf16);
     float all[6 * 64], part[6 * 64];
     cop_tile t = {.a = o.a, .lda = o.k, .panel = o.panel, .k = o.k, .c = all, .ldc = 64};
-    tile(&t, 6);
+    kernels->tile(&t, 6);
     expect_product(kernels, &o, all, 6);
     for (uint32_t rows = 1; rows <= 6; rows++) {
         size_t cut = 2 * cop_rng_below(rng, o.k / 2 + 1);
@@ -118,13 +119,13 @@ static void check_tile(const cop_kernels *kernels, cop_rng *rng, cop_tile_fn *ti
         t.k = cut;
         t.c = part;
         t.accumulate = false;
-        tile(&t, rows);
+        kernels->tile(&t, rows);
         t.a = (char *)t.a + cut * kernels->act_bytes;
-        t.panel = (char *)o.panel + cut * 64 * (bf16 ? 2 : 4);
+        t.panel = (char *)o.panel + cut * 64 * kernels->panel_bytes;
         t.k = o.k - cut;
         t.accumulate = true;
         t.ahead = o.panel;
-        tile(&t, rows);
+        kernels->tile(&t, rows);
         t.ahead = NULL;
         assert_memory_equal(part, all + first * 64, rows * 64 * sizeof(float));
     }
@@ -134,10 +135,8 @@ static void check_tile(const cop_kernels *kernels, cop_rng *rng, cop_tile_fn *ti
 
 static void check_tiles(const cop_kernels *kernels, cop_rng *rng)
 {
-    for (int i = 0; i < 20; i++) {
-        check_tile(kernels, rng, kernels->weight_tile, true);
-        check_tile(kernels, rng, kernels->kv_tile, kernels->kv_bytes == 2);
-    }
+    for (int i = 0; i < 20; i++)
+        check_tile(kernels, rng);
 }
 
 static void test_tiles(void **state)
@@ -157,7 +156,7 @@ static void check_stores(const cop_kernels *kernels, cop_rng *rng)
             x[i] = i % 2 ? -x[i] : x[i];
         }
         kernels->store_act(x, act, 64);
-        if (kernels->kv_bytes == 4) {
+        if (kernels->panel_bytes == 4) {
             assert_memory_equal(act, x, sizeof x);
             continue;
         }
@@ -289,7 +288,7 @@ static void check_packing(const cop_kernels *kernels, cop_rng *rng)
         kernels->pack_values(rows, column, out);
         for (size_t k = 0; k < 64; k++)
             for (size_t c = 0; c < 64; c++) {
-                if (kernels->kv_bytes == 2)
+                if (kernels->panel_bytes == 2)
                     assert_int_equal(((uint16_t *)out)[k / 2 * 128 + c * 2 + k % 2],
                                      ((const uint16_t *)rows[k])[column + c]);
                 else

@@ -26,7 +26,7 @@ static void test_presets_hold_what_the_device_needs(void **state)
         assert_true(g->head_dim == 64 || g->head_dim == 128);
         assert_true((uint64_t)g->vocab * g->hidden <= UINT32_MAX);
     }
-    assert_int_equal(n, 6);
+    assert_int_equal(n, 9);
 }
 
 /* Parameter counts as published on the models' own pages. */
@@ -35,10 +35,10 @@ static void test_parameter_counts(void **state)
     static const struct {
         const char *name;
         uint64_t parameters;
-    } known[] = {{"qwen2.5-0.5b", 494032768},
-                 {"qwen2.5-1.5b", 1543714304},
-                 {"qwen2.5-7b", 7615616512},
-                 {"llama3-8b", 8030261248}};
+    } known[] = {{"qwen2.5-0.5b", 494032768}, {"qwen2.5-1.5b", 1543714304},
+                 {"qwen2.5-7b", 7615616512},  {"llama3-8b", 8030261248},
+                 {"qwen3-0.6b", 596049920},   {"llama3.2-1b", 1235814400},
+                 {"mistral-7b", 7248023552}};
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         const cop_geometry *g;
         assert_int_equal(cop_geometry_find(known[i].name, &g, NULL), COP_OK);
@@ -63,7 +63,8 @@ static void test_unknown_preset_names_the_nearest(void **state)
     assert_int_equal(cop_geometry_find("qwen2.5-05b", &g, &err), COP_ERR_INVALID);
     assert_string_equal(err.text,
                         "model.preset: unknown preset 'qwen2.5-05b'; did you mean 'qwen2.5-0.5b'? "
-                        "(tiny, small, qwen2.5-0.5b, qwen2.5-1.5b, qwen2.5-7b, llama3-8b)");
+                        "(tiny, small, qwen2.5-0.5b, qwen2.5-1.5b, qwen2.5-7b, qwen3-0.6b, "
+                        "llama3.2-1b, llama3-8b, mistral-7b)");
     assert_int_equal(cop_geometry_find("gigantic", &g, &err), COP_ERR_INVALID);
     assert_non_null(strstr(err.text, "'gigantic' (tiny, small, "));
     assert_null(g);
