@@ -15,16 +15,17 @@
  *        176  u64       XXH3 of the 176 bytes before
  *
  *     offset  type      record i
- *          0  u64       checksum of the rest: XXH3 of bytes 8 .. 16, seeded with the header's
- *                       checksum + i, which is the seed for the tokens, which for the KV
+ *          0  u64       checksum of the rest: XXH3 of bytes 8 .. 24, seeded with the header's
+ *                       checksum + i; it is the seed for the tokens, theirs for the KV
  *          8  u32       parent: a record before i that is full, or 2^32 - 1: a prompt begins here
  *         12  u32       count: tokens in use, 1 .. block_tokens
- *         16  u32[block_tokens]  tokens, each below the vocabulary; 0 behind count
+ *         16  u32       uses, for the eviction policies
+ *         20  u32       last_use: the place among all by their last use; 0: the longest ago
+ *         24  u32[block_tokens]  tokens, each below the vocabulary; 0 behind count
  *          .  (4 zero bytes if block_tokens is odd)
  *          .  u8[block_bytes]    KV as device.h lays it out; 0 behind count
  *
- * The order of the records is that of cop_worker_cached, so that eviction goes on as it was. The
- * same cache gives the same bytes. */
+ * Records are in the order of insertion. The same cache gives the same bytes. */
 #ifndef COP_API_CACHE_FILE_H
 #define COP_API_CACHE_FILE_H
 
@@ -44,11 +45,11 @@ typedef struct {
 
 typedef struct {
     uint64_t checksum;
-    uint32_t parent, count;
+    uint32_t parent, count, uses, last_use;
 } cop_cache_file_record; /* tokens and KV follow */
 
 _Static_assert(sizeof(cop_cache_file_header) == 184, "as in the table");
-_Static_assert(sizeof(cop_cache_file_record) == 16, "as in the table");
+_Static_assert(sizeof(cop_cache_file_record) == 24, "as in the table");
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the file is written as memory is");
 
 /* The header of a cache as it is now, with its checksum. */

@@ -147,27 +147,33 @@ static cop_status check_source(source *s, const cop_cache *cache, const uint8_t 
 /* False: two records stand for the same tokens, or one for the beginning of the other. */
 static bool fill(cop_cache *cache, const source *s)
 {
-    uint32_t *ids = cop_malloc((s->header.blocks + (size_t)1) * sizeof *ids);
+    uint32_t count = s->header.blocks;
+    cop_cached_block *blocks = cop_malloc((count + (size_t)1) * sizeof *blocks);
     uint32_t *aligned = cop_malloc(s->token_bytes);
     int64_t now_ns = cop_clock_ns();
     bool distinct = true;
-    for (uint32_t i = 0; i < s->header.blocks && distinct; i++) {
+    for (uint32_t i = 0; i < count && distinct; i++) {
         const uint8_t *tokens, *kv;
         cop_cache_file_record record = record_at(s, i, &tokens, &kv);
         memcpy(aligned, tokens, record.count * sizeof *aligned);
-        cop_cached_block block = {.parent = record.parent == COP_NO_BLOCK ? COP_NO_BLOCK
-                                                                          : ids[record.parent],
-                                  .tokens = aligned,
-                                  .count = record.count};
-        ids[i] = cop_worker_adopt(cache->worker, &block, now_ns);
-        distinct = ids[i] != COP_NO_BLOCK;
+        blocks[i] = (cop_cached_block){
+            .parent = record.parent == COP_NO_BLOCK ? COP_NO_BLOCK : blocks[record.parent].block,
+            .tokens = aligned,
+            .count = record.count,
+            .uses = record.uses,
+            .last_use = record.last_use};
+        blocks[i].block = cop_worker_adopt(cache->worker, &blocks[i], now_ns);
+        distinct = blocks[i].block != COP_NO_BLOCK;
         if (distinct)
-            memcpy(cache->model->device_ops->block_data(cache->device, ids[i]), kv,
+            memcpy(cache->model->device_ops->block_data(cache->device, blocks[i].block), kv,
                    s->header.block_bytes);
     }
-    free(ids);
+    distinct = distinct && cop_worker_read(cache->worker).cached_blocks == count;
+    if (distinct)
+        cop_worker_recall(cache->worker, blocks, count, now_ns);
+    free(blocks);
     free(aligned);
-    return distinct && cop_worker_read(cache->worker).cached_blocks == s->header.blocks;
+    return distinct;
 }
 
 cop_status cop_cache_file_parse(cop_cache *cache, const char *name, const uint8_t *data,

@@ -121,7 +121,9 @@ static cop_status write_records(const cop_cache *cache, const cop_cache_file_hea
         index_of[block->block] = i;
         cop_cache_file_record record = {
             .parent = block->parent == COP_NO_BLOCK ? COP_NO_BLOCK : index_of[block->parent],
-            .count = block->count};
+            .count = block->count,
+            .uses = block->uses,
+            .last_use = block->last_use};
         memset(tokens, 0, token_bytes);
         memcpy(tokens, block->tokens, block->count * sizeof *tokens);
         const void *kv =

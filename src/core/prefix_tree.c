@@ -219,6 +219,22 @@ void cop_tree_touch(cop_tree *tree, uint32_t id, int64_t now_ns)
     offer(tree, deepest);
 }
 
+uint32_t cop_tree_uses(const cop_tree *tree, uint32_t node, uint64_t *used_seq)
+{
+    *used_seq = cop_tree_at(tree, node)->used_seq;
+    return cop_tree_at(tree, node)->uses;
+}
+
+void cop_tree_recall(cop_tree *tree, uint32_t id, uint32_t uses, int64_t now_ns)
+{
+    cop_tree_node *node = &tree->nodes[id];
+    COP_CHECK(id < tree->capacity && node->token_count > 0);
+    node->uses = uses;
+    node->used_ns = now_ns;
+    node->used_seq = tree->next_seq++;
+    offer(tree, id);
+}
+
 void cop_tree_pin(cop_tree *tree, uint32_t id)
 {
     for (;;) {

@@ -107,9 +107,13 @@ uint32_t cop_tree_below(const cop_tree *tree, uint32_t node, uint32_t *out);
 uint32_t cop_tree_beginning(const cop_tree *tree, uint32_t node, const uint32_t *tokens,
                             uint32_t count, uint32_t *out);
 
-/* Every resident block, parents before children and, as far as that allows, in the order of the
- * eviction policy: out u32[resident]. */
+/* Every resident block in the order of insertion, so parents before children: out u32[resident]. */
 void cop_tree_in_order(const cop_tree *tree, uint32_t *out);
+
+/* What the policies go by: touches, and when the last use was (grows with time). */
+uint32_t cop_tree_uses(const cop_tree *tree, uint32_t node, uint64_t *used_seq);
+/* Gives a block the uses that it had elsewhere, the last of them now; its ancestors none. */
+void cop_tree_recall(cop_tree *tree, uint32_t node, uint32_t uses, int64_t now_ns);
 
 bool cop_tree_pinned(const cop_tree *tree, uint32_t node);
 uint32_t cop_tree_resident(const cop_tree *tree);  /* nodes */

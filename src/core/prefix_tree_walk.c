@@ -40,44 +40,26 @@ uint32_t cop_tree_beginning(const cop_tree *tree, uint32_t node, const uint32_t 
 }
 
 typedef struct {
-    cop_heap_key key;
+    uint64_t seq;
     uint32_t node;
-} ranked;
+} numbered;
 
-static int by_key(const void *a, const void *b)
+static int by_seq(const void *a, const void *b)
 {
-    const ranked *x = a, *y = b;
-    if (x->key.major != y->key.major)
-        return x->key.major < y->key.major ? -1 : 1;
-    if (x->key.minor != y->key.minor)
-        return x->key.minor < y->key.minor ? -1 : 1;
-    return (x->node > y->node) - (x->node < y->node);
+    const numbered *x = a, *y = b;
+    return (x->seq > y->seq) - (x->seq < y->seq);
 }
 
-/* By rank, each after those of its ancestors that have not been listed yet. */
 void cop_tree_in_order(const cop_tree *tree, uint32_t *out)
 {
-    ranked *all = cop_malloc((tree->resident + 1) * sizeof *all);
-    bool *listed = cop_calloc(tree->capacity, sizeof *listed);
-    uint32_t count = 0, done = 0;
+    numbered *all = cop_malloc((tree->resident + (size_t)1) * sizeof *all);
+    uint32_t count = 0;
     for (uint32_t id = 0; id < tree->capacity; id++)
         if (tree->nodes[id].token_count > 0)
-            all[count++] = (ranked){cop_tree_key(tree, id), id};
+            all[count++] = (numbered){tree->cold[id].inserted_seq, id};
     COP_CHECK(count == tree->resident);
-    qsort(all, count, sizeof *all, by_key);
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t new_nodes = 0;
-        for (uint32_t id = all[i].node; !cop_tree_is_root(tree, id) && !listed[id];
-             id = tree->nodes[id].parent)
-            new_nodes++;
-        done += new_nodes;
-        uint32_t id = all[i].node;
-        for (uint32_t place = done; new_nodes > 0; new_nodes--, id = tree->nodes[id].parent) {
-            out[--place] = id;
-            listed[id] = true;
-        }
-    }
-    COP_CHECK(done == count);
+    qsort(all, count, sizeof *all, by_seq);
+    for (uint32_t i = 0; i < count; i++)
+        out[i] = all[i].node;
     free(all);
-    free(listed);
 }

@@ -80,21 +80,41 @@ uint32_t cop_worker_truncate(cop_worker *w, uint64_t tenant, const uint32_t *tok
     return removed;
 }
 
+typedef struct {
+    uint64_t seq;
+    uint32_t index;
+} use;
+
+static int by_seq(const void *a, const void *b)
+{
+    const use *x = a, *y = b;
+    if (x->seq != y->seq)
+        return x->seq < y->seq ? -1 : 1;
+    return (x->index > y->index) - (x->index < y->index);
+}
+
 uint32_t cop_worker_cached(const cop_worker *w, cop_cached_block *out)
 {
     COP_CHECK(w->step_count == 0);
     uint32_t count = cop_tree_resident(w->tree);
-    uint32_t *order = cop_malloc((count + 1) * sizeof *order);
+    uint32_t *order = cop_malloc((count + (size_t)1) * sizeof *order);
+    use *last_uses = cop_malloc((count + (size_t)1) * sizeof *last_uses);
     cop_tree_in_order(w->tree, order);
     for (uint32_t i = 0; i < count; i++) {
         uint32_t parent = cop_tree_parent(w->tree, order[i]);
+        last_uses[i].index = i;
         out[i] = (cop_cached_block){.block = order[i],
                                     .parent =
                                         parent < w->options.capacity_blocks ? parent : COP_NO_BLOCK,
-                                    .tenant = cop_tree_tenant(w->tree, order[i])};
+                                    .tenant = cop_tree_tenant(w->tree, order[i]),
+                                    .uses = cop_tree_uses(w->tree, order[i], &last_uses[i].seq)};
         out[i].tokens = cop_tree_tokens(w->tree, order[i], &out[i].count);
     }
+    qsort(last_uses, count, sizeof *last_uses, by_seq);
+    for (uint32_t i = 0; i < count; i++)
+        out[last_uses[i].index].last_use = i;
     free(order);
+    free(last_uses);
     return count;
 }
 
@@ -113,4 +133,21 @@ uint32_t cop_worker_adopt(cop_worker *w, const cop_cached_block *block, int64_t 
     if (node != own)
         cop_pool_give(&w->pool, own);
     return node == own ? own : COP_NO_BLOCK;
+}
+
+void cop_worker_recall(cop_worker *w, const cop_cached_block *blocks, uint32_t count,
+                       int64_t now_ns)
+{
+    use *last_uses = cop_malloc((count + (size_t)1) * sizeof *last_uses);
+    for (uint32_t i = 0; i < count; i++)
+        last_uses[i] = (use){blocks[i].last_use, i};
+    qsort(last_uses, count, sizeof *last_uses, by_seq);
+    for (uint32_t i = 0; i < count; i++) {
+        const cop_cached_block *block = &blocks[last_uses[i].index];
+        cop_tree_recall(w->tree, block->block, block->uses, now_ns);
+    }
+    free(last_uses);
+#ifdef COP_WALK_INVARIANTS
+    cop_worker_check(w);
+#endif
 }
