@@ -270,23 +270,24 @@ static void tell_cache(const session *s, const char *what)
                  (double)stats.cached_blocks * (double)stats.block_bytes / 1e6);
 }
 
-/* A file that cannot be written is told before the work, not after it. */
+/* That a new file cannot be written is told before the work, not after it. */
 static cop_status check_folder(const char *path, cop_error *err)
 {
     const char *slash = strrchr(path, '/');
     char *folder = slash ? cop_strndup(path, (size_t)(slash - path) + 1) : cop_strdup(".");
     cop_status status = COP_OK;
-    if (access(folder, W_OK | X_OK) != 0)
+    if (access(path, F_OK) != 0 && access(folder, W_OK | X_OK) != 0)
         status = cop_fail(err, COP_ERR_INVALID, "%s: cannot be written: %s", path, strerror(errno));
     free(folder);
     return status;
 }
 
+/* A file that is not there yet is an empty cache. */
 static cop_status restore(session *s, cop_error *err)
 {
     const char *path = s->arguments->cache_file;
     if (access(path, F_OK) != 0)
-        return check_folder(path, err);
+        return COP_OK;
     cop_status status = cop_cache_load(s->cache, path, err);
     if (status == COP_OK)
         tell_cache(s, "restored");
@@ -331,7 +332,7 @@ static cop_status open_model(session *s, cop_error *err)
     if (status != COP_OK)
         return status;
     cop_model_describe(s->model, &info); /* the device is known now */
-    cop_log_info(s->log, "%s (%s, %.0f M parameters), %s", info.name, info.family,
+    cop_log_info(s->log, "%s (%s, %.1f M parameters), %s", info.name, info.family,
                  (double)info.parameters / 1e6, info.device);
     return COP_OK;
 }
@@ -357,6 +358,8 @@ cop_status cop_command_generate(const cop_generate_arguments *arguments, const c
     cop_status status = load_prompts(prompts, arguments, err);
     if (status == COP_OK && arguments->system)
         status = read_text(&s.system, arguments->system, err);
+    if (status == COP_OK && arguments->cache_file)
+        status = check_folder(arguments->cache_file, err);
     if (status == COP_OK)
         status = open_model(&s, err);
     if (status == COP_OK && arguments->cache_file)
