@@ -77,8 +77,9 @@ typedef struct {
     void (*wait)(cop_device *device);
     size_t (*block_bytes)(const cop_device *device);
     void *(*block_data)(cop_device *device,
-                        uint32_t block);               /* host memory; NULL: not addressable */
-    const char *(*describe)(const cop_device *device); /* "cpu avx512bf16, 2 threads, bf16" */
+                        uint32_t block); /* host memory; NULL: not addressable */
+    /* "cpu avx512bf16, 2 threads, bf16", and ", int8 weights" where they are */
+    const char *(*describe)(const cop_device *device);
 } cop_device_ops;
 
 /* By config name. COP_ERR_UNSUPPORTED with the reason if this build or machine cannot. */
