@@ -149,7 +149,8 @@ typedef struct {
 } cop_generate_result;
 
 /* Called with each new token as soon as it is known; text: what it completes, UTF-8 of `bytes`
- * bytes, "" for special tokens and without a tokenizer. False ends the answer here. */
+ * bytes, "" for special tokens and without a tokenizer; valid during the call. False ends the answer
+ * here. It may match and read this cache: truncate does nothing, the others are COP_ERR_INVALID. */
 typedef bool cop_on_token(void *ctx, uint32_t token, const char *text, size_t bytes);
 
 /* COP_ERR_INVALID: a prompt that is empty, has unknown tokens or does not fit. on_token, ctx and
