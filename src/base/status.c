@@ -4,6 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Names quoted from files may hold any character; an error is one line all the same. */
+static void make_one_line(char *text)
+{
+    for (; *text; text++)
+        if ((unsigned char)*text < ' ' || *text == 0x7f)
+            *text = '?';
+}
+
 cop_status cop_fail(cop_error *err, cop_status status, const char *format, ...)
 {
     if (err) {
@@ -11,6 +19,7 @@ cop_status cop_fail(cop_error *err, cop_status status, const char *format, ...)
         va_start(args, format);
         vsnprintf(err->text, sizeof err->text, format, args);
         va_end(args);
+        make_one_line(err->text);
         err->status = status;
     }
     return status;
@@ -23,6 +32,7 @@ cop_status cop_fail_prefix(cop_error *err, const char *format, ...)
     va_start(args, format);
     vsnprintf(prefix, sizeof prefix, format, args);
     va_end(args);
+    make_one_line(prefix);
     memcpy(text, err->text, sizeof text);
     snprintf(err->text, sizeof err->text, "%.500s: %.500s", prefix, text);
     return err->status;

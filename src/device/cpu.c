@@ -171,6 +171,11 @@ static bool cpu_poll(cop_device *d, cop_step_result *result)
     return true;
 }
 
+static void cpu_wait(cop_device *d)
+{
+    cop_pool_wait(d->pool);
+}
+
 static size_t cpu_block_bytes(const cop_device *d)
 {
     return d->block_bytes;
@@ -189,6 +194,7 @@ const cop_device_ops cop_device_cpu = {
     .copy_block = cpu_copy_block,
     .submit = cpu_submit,
     .poll = cpu_poll,
+    .wait = cpu_wait,
     .block_bytes = cpu_block_bytes,
     .block_data = cpu_block_data,
     .describe = cpu_describe,

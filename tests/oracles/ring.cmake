@@ -42,3 +42,21 @@ foreach(precision bf16 float32)
         coppice_oracle(wide ${isa} ${precision} int8 150)
     endforeach()
 endforeach()
+
+# Checkpoints of every family beside transformers' own logits, which lie with them.
+add_executable(check_checkpoint ${CMAKE_CURRENT_LIST_DIR}/check_checkpoint.c)
+target_link_libraries(check_checkpoint PRIVATE coppice_device)
+set_target_properties(check_checkpoint PROPERTIES
+                      RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+
+foreach(checkpoint qwen2 qwen2-untied qwen3 llama3 mistral)
+    foreach(precision bf16 float32)
+        foreach(isa auto baseline)
+            set(name oracles.checkpoint_${checkpoint}_${isa}_${precision})
+            add_test(NAME ${name}
+                     COMMAND check_checkpoint ${CMAKE_SOURCE_DIR}/tests/data/checkpoints/${checkpoint}
+                             ${isa} ${precision})
+            set_tests_properties(${name} PROPERTIES LABELS oracles TIMEOUT 300)
+        endforeach()
+    endforeach()
+endforeach()
