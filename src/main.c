@@ -88,6 +88,7 @@ static cop_status run_bench(cop_cli *cli, int argc, char **argv, cop_error *err)
         {"prefill", cop_bench_prefill}, {"decode", cop_bench_decode},
         {"index", cop_bench_index},     {"record", cop_bench_record},
         {"trace", cop_bench_trace},     {"prompt_cache", cop_bench_prompt_cache},
+        {"quality", cop_bench_quality},
     };
     enum { BENCHES = sizeof benches / sizeof benches[0] };
     const char *names[BENCHES + 1] = {[BENCHES] = "transfer"};

@@ -43,10 +43,11 @@ static const command commands[] = {
      "is), 130 interrupted, 1 anything else. The cache is saved however it ends.\n",
      false, 0, 0},
     {"bench", "NAME [CONFIG.yaml] [--set key=value ...]",
-     "measure one part, beside its bound: prefill decode prompt_cache index record ...",
+     "measure one part, beside its bound: prefill decode prompt_cache quality index ...",
      "  coppice bench prefill  --set model.preset=qwen2.5-0.5b     against the matrix peak\n"
      "  coppice bench decode   --set model.preset=qwen2.5-0.5b     against read bandwidth\n"
      "  coppice bench prompt_cache --set model.preset=small        TTFT, prefix cached and cold\n"
+     "  coppice bench quality  --set bench.text=FILE               int8 weights beside BF16\n"
      "  coppice bench index    --set workload.path=TRACE.jsonl     routing decisions a second\n"
      "  coppice bench record                                       rows a second, flush times\n"
      "  coppice bench trace    --set workload.path=TRACE.jsonl     MB/s of trace reading\n"
