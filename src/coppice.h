@@ -59,6 +59,10 @@ COP_API cop_status cop_model_open(cop_model **out, const cop_model_options *opti
                                   cop_error *err);
 COP_API void cop_model_close(cop_model *model);
 COP_API void cop_model_describe(const cop_model *model, cop_model_info *out);
+/* Operations of a prompt of which `cached` tokens come from the cache and `computed` do not, up to
+ * its first new token; a product and a sum count two. What a cached prefix saves at best is
+ * cop_model_work(model, 0, cached + computed) / cop_model_work(model, cached, computed). */
+COP_API double cop_model_work(const cop_model *model, uint32_t cached, uint32_t computed);
 
 /* ---- Text. COP_ERR_UNSUPPORTED if the model has no tokenizer.json. ---- */
 
@@ -145,7 +149,8 @@ typedef struct {
 } cop_generate_result;
 
 /* Called with each new token as soon as it is known; text: what it completes, UTF-8 of `bytes`
- * bytes, "" for special tokens and without a tokenizer. False ends the answer here. */
+ * bytes, "" for special tokens and without a tokenizer; valid during the call. False ends the answer
+ * here. It may match and read this cache: truncate does nothing, the others are COP_ERR_INVALID. */
 typedef bool cop_on_token(void *ctx, uint32_t token, const char *text, size_t bytes);
 
 /* COP_ERR_INVALID: a prompt that is empty, has unknown tokens or does not fit. on_token, ctx and

@@ -91,6 +91,12 @@ uint32_t cop_tree_root(cop_tree *tree, uint64_t tenant)
     return tree->capacity + index;
 }
 
+uint32_t cop_tree_known_root(const cop_tree *tree, uint64_t tenant)
+{
+    const uint32_t *known = cop_map_get(&tree->root_of, tenant);
+    return known ? tree->capacity + *known : COP_NO_BLOCK;
+}
+
 cop_match cop_tree_match(const cop_tree *tree, uint32_t root, const uint32_t *tokens,
                          uint32_t count)
 {
@@ -162,6 +168,11 @@ void cop_tree_path(const cop_tree *tree, uint32_t node, uint32_t *blocks)
     }
 }
 
+bool cop_tree_pinned(const cop_tree *tree, uint32_t node)
+{
+    return cop_tree_at(tree, node)->pins > 0;
+}
+
 uint32_t cop_tree_resident(const cop_tree *tree)
 {
     return tree->resident;
@@ -206,6 +217,22 @@ void cop_tree_touch(cop_tree *tree, uint32_t id, int64_t now_ns)
         id = node->parent;
     }
     offer(tree, deepest);
+}
+
+uint32_t cop_tree_uses(const cop_tree *tree, uint32_t node, uint64_t *used_seq)
+{
+    *used_seq = cop_tree_at(tree, node)->used_seq;
+    return cop_tree_at(tree, node)->uses;
+}
+
+void cop_tree_recall(cop_tree *tree, uint32_t id, uint32_t uses, int64_t now_ns)
+{
+    cop_tree_node *node = &tree->nodes[id];
+    COP_CHECK(id < tree->capacity && node->token_count > 0);
+    node->uses = uses;
+    node->used_ns = now_ns;
+    node->used_seq = tree->next_seq++;
+    offer(tree, id);
 }
 
 void cop_tree_pin(cop_tree *tree, uint32_t id)
@@ -330,6 +357,32 @@ uint32_t cop_tree_insert(cop_tree *tree, uint32_t parent, const uint32_t *tokens
     return block;
 }
 
+void cop_tree_remove(cop_tree *tree, uint32_t block)
+{
+    uint32_t parent = tree->nodes[block].parent;
+    cop_tree_node *above = cop_tree_at(tree, parent);
+    cop_tree_place place = cop_children_place(tree, above, cop_tree_tokens_of(tree, block),
+                                              tree->nodes[block].token_count);
+    COP_CHECK(place.after == block);
+    cop_children_remove(above, place.index);
+    leave(tree, block);
+    offer(tree, parent);
+}
+
+/* Among its siblings it keeps its place: none of them begins with what is left of it, so they all
+ * differ from it within that. */
+void cop_tree_cut(cop_tree *tree, uint32_t block, uint32_t count)
+{
+    cop_tree_node *node = &tree->nodes[block];
+    COP_CHECK(node->pins == 0 && node->child_count == 0);
+    COP_CHECK(count >= 1 && count < tree->block_tokens && count <= node->token_count);
+    if (node->token_count == tree->block_tokens)
+        leave_hash(tree, block);
+    node->hash = 0;
+    node->token_count = count;
+    offer(tree, block);
+}
+
 bool cop_tree_evict(cop_tree *tree, int64_t now_ns, cop_evicted *out)
 {
     uint32_t block;
@@ -344,13 +397,6 @@ bool cop_tree_evict(cop_tree *tree, int64_t now_ns, cop_evicted *out)
                          .age_ns = now_ns - tree->cold[block].inserted_ns,
                          .idle_ns = now_ns - node->used_ns,
                          .key = cop_tree_key(tree, block).major};
-    uint32_t parent = node->parent;
-    cop_tree_node *above = cop_tree_at(tree, parent);
-    cop_tree_place place =
-        cop_children_place(tree, above, cop_tree_tokens_of(tree, block), node->token_count);
-    COP_CHECK(place.after == block);
-    cop_children_remove(above, place.index);
-    leave(tree, block);
-    offer(tree, parent);
+    cop_tree_remove(tree, block);
     return true;
 }

@@ -56,6 +56,7 @@ void cop_tree_close(cop_tree *tree);
 
 /* The tenant's root; made when first asked for. */
 uint32_t cop_tree_root(cop_tree *tree, uint64_t tenant);
+uint32_t cop_tree_known_root(const cop_tree *tree, uint64_t tenant); /* COP_NO_BLOCK: none yet */
 
 /* Longest common prefix of tokens[count] with what the tenant has. `root` from cop_tree_root. */
 cop_match cop_tree_match(const cop_tree *tree, uint32_t root, const uint32_t *tokens,
@@ -93,6 +94,28 @@ uint32_t cop_tree_insert(cop_tree *tree, uint32_t parent, const uint32_t *tokens
 /* Takes the policy's victim out of the tree: an unpinned leaf. False: every leaf is pinned. */
 bool cop_tree_evict(cop_tree *tree, int64_t now_ns, cop_evicted *out);
 
+/* Takes an unpinned leaf out of the tree; the caller frees it. */
+void cop_tree_remove(cop_tree *tree, uint32_t block);
+
+/* Shortens an unpinned leaf to its first `count` tokens, 1 .. block_tokens - 1: it becomes partial.
+ * No sibling may begin with these. An age or a use it had stays. */
+void cop_tree_cut(cop_tree *tree, uint32_t block, uint32_t count);
+
+/* Everything below `node`, parents before children: out u32[resident]. Returns how many. */
+uint32_t cop_tree_below(const cop_tree *tree, uint32_t node, uint32_t *out);
+/* Children of `node` that begin with tokens[count], in order: out u32[resident]. */
+uint32_t cop_tree_beginning(const cop_tree *tree, uint32_t node, const uint32_t *tokens,
+                            uint32_t count, uint32_t *out);
+
+/* Every resident block in the order of insertion, so parents before children: out u32[resident]. */
+void cop_tree_in_order(const cop_tree *tree, uint32_t *out);
+
+/* What the policies go by: touches, and when the last use was (grows with time). */
+uint32_t cop_tree_uses(const cop_tree *tree, uint32_t node, uint64_t *used_seq);
+/* Gives a block the uses that it had elsewhere, the last of them now; its ancestors none. */
+void cop_tree_recall(cop_tree *tree, uint32_t node, uint32_t uses, int64_t now_ns);
+
+bool cop_tree_pinned(const cop_tree *tree, uint32_t node);
 uint32_t cop_tree_resident(const cop_tree *tree);  /* nodes */
 uint32_t cop_tree_evictable(const cop_tree *tree); /* nodes not pinned: all can go, in some order */
 

@@ -180,24 +180,32 @@ void cop_worker_actions_fini(cop_worker_actions *actions);
 uint32_t cop_worker_match(const cop_worker *worker, uint64_t tenant, const uint32_t *tokens,
                           uint32_t count);
 /* Forgets what is cached beyond tokens[count] on every path that begins with them: whole blocks go
- * first, and of the block in which the prefix ends the part behind it. count 0: all of the tenant's.
- * Blocks in use by a request stay. Returns the blocks that went. */
+ * first, and of the block in which the prefix ends the part behind it (one block stays, as a partial
+ * leaf). count 0: all of the tenant's. Blocks in use by a request stay. Nobody is told: a router
+ * would still believe them here. Returns the blocks that went. */
 uint32_t cop_worker_truncate(cop_worker *worker, uint64_t tenant, const uint32_t *tokens,
-                             uint32_t count, int64_t now_ns);
+                             uint32_t count);
 
 typedef struct {
     uint32_t block, parent; /* parent: COP_NO_BLOCK, the tenant's root */
     uint64_t tenant;
     const uint32_t *tokens; /* u32[count], borrowed */
     uint32_t count;         /* 1 .. block_tokens */
+    uint32_t uses;          /* what eviction goes by: uses so far */
+    uint32_t last_use;      /* and the place among all by their last use; 0: the longest ago */
 } cop_cached_block;
 
-/* Every cached block, parents before children and, as far as that allows, the longest unused first:
- * adopting them in this order restores the order of eviction. out[gauges.cached_blocks]. */
+/* Every cached block, in the order of insertion, so parents before children.
+ * out[gauges.cached_blocks]. */
 uint32_t cop_worker_cached(const cop_worker *worker, cop_cached_block *out);
-/* Enters a block that was computed elsewhere; `parent` is in this worker's ids, block is ignored.
- * Returns the id to fill with its KV; COP_NO_BLOCK: no free block, or the tree holds it already. */
+/* Enters a block that was computed elsewhere; `parent` is in this worker's ids (a full block),
+ * block is ignored. Returns the id to fill with its KV; COP_NO_BLOCK: no free block, or the tree
+ * holds it already. */
 uint32_t cop_worker_adopt(cop_worker *worker, const cop_cached_block *block, int64_t now_ns);
+/* Gives adopted blocks (`block`: their id here) the uses that they had, so that eviction goes on
+ * where it stopped; equal places count in the order of the list. */
+void cop_worker_recall(cop_worker *worker, const cop_cached_block *blocks, uint32_t count,
+                       int64_t now_ns);
 
 cop_worker_gauges cop_worker_read(const cop_worker *worker);
 bool cop_worker_idle(const cop_worker *worker);           /* no request, no step, no transfer */

@@ -1,5 +1,5 @@
-/* State of a worker, shared by worker.c (events), worker_schedule.c (requests and steps) and
- * worker_transfer.c (both ends of a transfer). */
+/* State of a worker, shared by worker.c (events), worker_schedule.c (requests and steps),
+ * worker_transfer.c (both ends of a transfer) and worker_cache.c (the cache from outside). */
 #ifndef COP_CORE_WORKER_PRIVATE_H
 #define COP_CORE_WORKER_PRIVATE_H
 
@@ -20,7 +20,8 @@ typedef struct cop_job {
     uint32_t generated; /* output tokens so far */
     uint32_t in_step;   /* tokens handed to the step in flight; 0: not in it */
     bool awaits_transfer;
-    bool started; /* was in an engine step */
+    bool no_cache; /* matches nothing and enters nothing */
+    bool started;  /* was in an engine step */
     int64_t deadline_ns;
     cop_request_story story;
 } cop_job;

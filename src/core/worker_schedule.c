@@ -12,10 +12,15 @@ static uint32_t matched_tokens(const cop_worker *w, const cop_match *match)
     return match->blocks * w->options.block_tokens + match->partial_tokens;
 }
 
+static bool uses_cache(const cop_worker *w, const cop_job *job)
+{
+    return w->options.cache_enabled && !job->no_cache;
+}
+
 /* Longest reusable prefix; at least one prompt token is left to compute. */
 static cop_match match_prompt(const cop_worker *w, const cop_job *job)
 {
-    if (!w->options.cache_enabled)
+    if (!uses_cache(w, job))
         return (cop_match){.node = job->root, .partial_node = COP_NO_BLOCK};
     cop_match match =
         cop_tree_match(w->tree, job->root, job->tokens, job->request.prompt_tokens - 1);
@@ -32,6 +37,7 @@ cop_job *cop_worker_enqueue(cop_worker *w, const cop_worker_event *event)
     uint32_t room = request->prompt_tokens + request->output_tokens;
     cop_job *job = cop_calloc(1, sizeof *job);
     job->request = *request;
+    job->no_cache = event->submit.no_cache;
     job->tokens = cop_malloc(room * sizeof *job->tokens);
     memcpy(job->tokens, request->tokens,
            (request->output_given ? room : request->prompt_tokens) * sizeof *job->tokens);
@@ -270,7 +276,7 @@ static void release_blocks(cop_worker *w, cop_job *job, int64_t now_ns)
 {
     uint32_t block_tokens = w->options.block_tokens, tail = job->computed % block_tokens;
     uint32_t first_free = job->entered;
-    if (w->options.cache_enabled && w->options.partial_blocks && tail) {
+    if (uses_cache(w, job) && w->options.partial_blocks && tail) {
         uint32_t superseded, own = job->blocks[job->entered];
         uint32_t node =
             cop_tree_insert(w->tree, job->node, job->tokens + (size_t)job->entered * block_tokens,
@@ -308,12 +314,14 @@ void cop_worker_finish_step(cop_worker *w, const cop_worker_event *event, cop_wo
         if (!job->started)
             job->story.prefill_start_ns = event->step.started_ns;
         job->started = true;
-        if (w->options.cache_enabled)
+        if (uses_cache(w, job))
             enter_full_blocks(w, job, event->now_ns, out);
         if (!w->step[i].sample)
             continue;
         take_token(job, event->step.tokens[i],
                    event->step.digests ? &event->step.digests[i] : NULL);
+        if (event->step.ends && event->step.ends[i]) /* sooner than the room it reserved */
+            job->request.output_tokens = job->story.output_tokens = job->generated;
         if (job->generated == 1) {
             job->story.prefill_end_ns = ended_ns;
             cop_worker_act(out, COP_ACT_FIRST_TOKEN)->story = job->story;

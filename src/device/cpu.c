@@ -38,14 +38,15 @@ static void derive(cop_device *d)
     d->qkv_size = d->q_size + 2 * d->kv_size;
     d->group = g->q_heads / g->kv_heads;
     d->padded_vocab = (g->vocab + COP_PANEL - 1) / COP_PANEL * COP_PANEL;
-    d->weight_bytes = d->kernels->panel_bytes;
+    d->weight_bytes = o->int8_weights ? 1 : d->kernels->panel_bytes;
     d->max_rows = o->max_batch_tokens;
     d->max_sequences = o->max_sequences;
     d->max_context = pool_tokens < g->max_context ? (uint32_t)pool_tokens : g->max_context;
     d->stripe_bytes = (size_t)o->block_tokens * g->head_dim * d->kernels->panel_bytes;
     d->block_bytes = (size_t)g->layers * 2 * g->kv_heads * d->stripe_bytes;
-    snprintf(d->description, sizeof d->description, "cpu %s, %u thread%s, %s", d->kernels->isa,
-             o->threads, o->threads == 1 ? "" : "s", d->kernels->precision);
+    snprintf(d->description, sizeof d->description, "cpu %s, %u thread%s, %s%s", d->kernels->isa,
+             o->threads, o->threads == 1 ? "" : "s", d->kernels->precision,
+             o->int8_weights ? ", int8 weights" : "");
 }
 
 static void cpu_close(cop_device *d)
@@ -170,6 +171,11 @@ static bool cpu_poll(cop_device *d, cop_step_result *result)
     return true;
 }
 
+static void cpu_wait(cop_device *d)
+{
+    cop_pool_wait(d->pool);
+}
+
 static size_t cpu_block_bytes(const cop_device *d)
 {
     return d->block_bytes;
@@ -188,6 +194,7 @@ const cop_device_ops cop_device_cpu = {
     .copy_block = cpu_copy_block,
     .submit = cpu_submit,
     .poll = cpu_poll,
+    .wait = cpu_wait,
     .block_bytes = cpu_block_bytes,
     .block_data = cpu_block_data,
     .describe = cpu_describe,

@@ -20,6 +20,7 @@
 #include "model/weights.h"
 
 enum {
+    COP_INT8_BLOCK = 256,  /* k unpacked at a time: in BF16 32 KiB, which stay in L1 */
     COP_K_BLOCK = 1024,    /* k of one pass over a panel: 128 KiB of it stay in L2 */
     COP_ROW_BLOCK = 256,   /* rows of one pass: their 64 columns of sums stay in L2 */
     COP_QUERY_TOKENS = 32, /* tokens of an attention task: keys are packed once for all of them */
@@ -27,9 +28,13 @@ enum {
 };
 
 /* out columns in panels of 64, panel after panel, elements of device->weight_bytes; see
- * cpu_kernels.h. */
+ * cpu_kernels.h.
+ *
+ * int8: weight = q * scale, q = weight / scale rounded to the nearest even integer, with one scale
+ * for each column: its greatest magnitude / 127, or 0, and the column with it, below 2^-100. */
 typedef struct {
     char *panels;
+    float *factors; /* [out] scale * 2^-24, for what unpack makes of q; NULL unless int8 */
     uint32_t in, out;
 } cop_matrix;
 
@@ -59,6 +64,7 @@ typedef struct {
     cop_softmax *softmax; /* [COP_QUERY_TOKENS * group] */
     uint16_t *rows;       /* [64][largest in]: for sources that make their weights */
     char *converted;      /* [64][COP_LOAD_BLOCK] elements: weights on their way to a panel */
+    char *unpacked;       /* panel of COP_INT8_BLOCK; NULL unless int8 */
     double *weights;      /* [vocab]: sampling */
 } cop_scratch;            /* one for each thread */
 
@@ -87,7 +93,9 @@ struct cop_device {
     size_t packed_bytes, weight_bytes;
     cop_layer *layers;
     cop_matrix head; /* [hidden][padded_vocab]; also the embedding when that is NULL */
-    char *embedding; /* [vocab][hidden], elements of a panel; NULL: tied */
+    char *embedding; /* [vocab][hidden], elements of panel_bytes; NULL: tied */
+    float *factors;  /* of all matrices; int8 only */
+    size_t columns;  /* of all matrices */
     float *vectors;  /* norms and biases */
     size_t vectors_floats;
     float *final_norm;
@@ -128,9 +136,12 @@ void cop_cpu_unload(cop_device *d);
  * one. */
 void cop_convert_weights(const void *in, cop_dtype dtype, size_t n, size_t panel_bytes, void *out);
 /* Panel number `panel` of a matrix from 64 rows of k, of which the first `count` are there and the
- * others are zero. */
-void cop_pack_panel(const cop_device *d, const cop_matrix *w, uint32_t panel, cop_weight_rows from,
-                    uint32_t count, cop_scratch *scratch);
+ * others are zero. False, and *bad its row, if int8 meets a weight that is not finite. */
+bool cop_pack_panel(const cop_device *d, const cop_matrix *w, uint32_t panel, cop_weight_rows from,
+                    uint32_t count, cop_scratch *scratch, uint32_t *bad);
+/* See cop_matrix: the scale of a column from its greatest magnitude, finite; x[n] to q[n]. */
+float cop_int8_scale(float greatest);
+void cop_int8_round(const float *x, size_t n, float scale, int8_t *q);
 
 /* Inside a job of the pool: */
 void cop_cpu_forward(cop_device *d);

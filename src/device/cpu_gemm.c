@@ -20,24 +20,27 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
     return a < b ? a : b;
 }
 
-/* sums[rows][64] = a[first row ..][in] * one panel. */
+/* sums[rows][64] = a[first row ..][in] * one panel. Int8 weights are unpacked block by block, for
+ * one row as for many: the products are the same, and so are the bits. */
 static void multiply_panel(const gemm *m, uint32_t panel, uint32_t first, uint32_t rows,
-                           float *sums, size_t stride)
+                           cop_scratch *scratch, float *sums, size_t stride)
 {
     const cop_kernels *kernels = m->d->kernels;
-    const uint32_t in = m->w->in;
+    const uint32_t in = m->w->in, most = m->w->factors ? COP_INT8_BLOCK : COP_K_BLOCK;
     const size_t column_bytes = COP_PANEL * m->d->weight_bytes;
     const char *block = m->w->panels + panel * in * column_bytes;
-    for (uint32_t k = 0; k < in; k += COP_K_BLOCK) {
-        uint32_t depth = min_u32(COP_K_BLOCK, in - k);
+    for (uint32_t k = 0; k < in; k += most) {
+        uint32_t depth = min_u32(most, in - k);
         const char *next = block + depth * column_bytes, *ahead = next;
         size_t part = (size_t)depth * 32; /* bytes that one tile prefetches */
+        if (m->w->factors)
+            kernels->unpack(block, depth, scratch->unpacked);
         for (uint32_t r = 0, n; r < rows; r += n) {
             n = cop_tile_rows(rows - r);
             cop_tile t = {
                 .a = m->a + ((size_t)(first + r) * in + k) * kernels->act_bytes,
                 .lda = in,
-                .panel = block,
+                .panel = m->w->factors ? scratch->unpacked : block,
                 .k = depth,
                 .c = sums + r * stride,
                 .ldc = stride,
@@ -49,6 +52,8 @@ static void multiply_panel(const gemm *m, uint32_t panel, uint32_t first, uint32
         }
         block = next;
     }
+    for (uint32_t r = 0; m->w->factors && r < rows; r++)
+        kernels->multiply(sums + r * stride, m->w->factors + panel * COP_PANEL, COP_PANEL);
 }
 
 /* Rows of the result lie far apart and each is a miss: they are asked for some rows ahead. */
@@ -85,17 +90,19 @@ static void end_swiglu(const gemm *m, uint32_t unit, uint32_t first, uint32_t ro
     }
 }
 
-static void multiply_unit(const gemm *m, uint32_t unit, uint32_t first, uint32_t rows, float *sums)
+static void multiply_unit(const gemm *m, uint32_t unit, uint32_t first, uint32_t rows,
+                          cop_scratch *s)
 {
+    float *sums = s->sums;
     if (m->end == COP_GEMM_STORE) {
         float *out = (float *)m->out + (size_t)first * m->w->out + unit * COP_PANEL;
-        multiply_panel(m, unit, first, rows, out, m->w->out);
+        multiply_panel(m, unit, first, rows, s, out, m->w->out);
     } else if (m->end == COP_GEMM_ADD) {
-        multiply_panel(m, unit, first, rows, sums, COP_PANEL);
+        multiply_panel(m, unit, first, rows, s, sums, COP_PANEL);
         end_add(m, unit, first, rows, sums);
     } else {
-        multiply_panel(m, 2 * unit, first, rows, sums, 2 * COP_PANEL);
-        multiply_panel(m, 2 * unit + 1, first, rows, sums + COP_PANEL, 2 * COP_PANEL);
+        multiply_panel(m, 2 * unit, first, rows, s, sums, 2 * COP_PANEL);
+        multiply_panel(m, 2 * unit + 1, first, rows, s, sums + COP_PANEL, 2 * COP_PANEL);
         end_swiglu(m, unit, first, rows, sums);
     }
 }
@@ -106,8 +113,7 @@ static void gemm_task(void *ctx, uint32_t task, uint32_t thread)
     uint32_t begin = task * m->units_per_task, end = min_u32(begin + m->units_per_task, m->units);
     for (uint32_t unit = begin; unit < end; unit++)
         for (uint32_t r = 0; r < m->rows; r += COP_ROW_BLOCK)
-            multiply_unit(m, unit, r, min_u32(COP_ROW_BLOCK, m->rows - r),
-                          m->d->scratch[thread].sums);
+            multiply_unit(m, unit, r, min_u32(COP_ROW_BLOCK, m->rows - r), &m->d->scratch[thread]);
 }
 
 /* Many rows: single units, so that the threads end together. A few: runs of units, as what was

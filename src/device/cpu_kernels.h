@@ -7,6 +7,7 @@
  *
  *     panel, BF16:     [k / 2][64 columns][2]     pairs along k interleaved, as VDPBF16PS wants
  *     panel, float32:  [k][64 columns]            the float32 mode
+ *     panel, int8:     [k / 4][64 columns][4]     weights only; unpacked to one of the others
  *
  * Each output sums its products in the order of k, whatever the number of rows: a row's bits do not
  * depend on its neighbours. Calls over consecutive ranges of k with `accumulate` give the same bits
@@ -78,10 +79,16 @@ typedef struct {
      * Returns what the sums of the tiles before are to be multiplied by. */
     float (*softmax)(cop_softmax *row, float *scores, uint32_t valid, float scale);
     void (*scale)(float *x, float factor, size_t n);
+    /* x[n] *= y[n] */
+    void (*multiply)(float *x, const float *y, size_t n);
 
     /* out[w][64] = rows[j][w]: 32-bit words, a multiple of 16, 64 rows, not aligned. Makes panels
      * of weights and of keys. */
     void (*transpose)(const void *const rows[COP_PANEL], size_t words, uint32_t *out);
+    /* k (a multiple of 4) of an int8 panel to a panel of panel_bytes: each q as q * 2^24, which both
+     * types hold exactly. Prefetches the k that follow. */
+    void (*unpack)(const void *int8_panel, size_t k, void *panel);
+
     /* Panel of 64 values (k = 64) from 64 elements at `column` of each row. */
     void (*pack_values)(const void *const rows[COP_PANEL], size_t column, void *panel);
 

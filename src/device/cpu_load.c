@@ -74,6 +74,7 @@ static cop_status allocate_scratch(cop_device *d, cop_error *err)
 {
     const cop_geometry *g = &d->g;
     const size_t panel_bytes = d->kernels->panel_bytes;
+    const bool int8 = d->options.int8_weights;
     size_t panel = COP_PANEL * g->head_dim * panel_bytes;
     size_t attention_rows = (size_t)COP_QUERY_TOKENS * d->group;
     size_t widest = max_size(max_size(g->ffn, g->hidden), d->q_size);
@@ -89,6 +90,7 @@ static cop_status allocate_scratch(cop_device *d, cop_error *err)
             {&s->softmax, sizeof *s->softmax * attention_rows, "scratch"},
             {&s->rows, sizeof *s->rows * COP_PANEL * widest, "scratch"},
             {&s->converted, panel_bytes * COP_PANEL * COP_LOAD_BLOCK, "scratch"},
+            {&s->unpacked, int8 ? panel_bytes * COP_PANEL * COP_INT8_BLOCK : 0, "scratch"},
             {&s->weights, sizeof *s->weights * g->vocab, "scratch"},
         };
         cop_status status = allocate_all(d, needs, sizeof needs / sizeof *needs, err);
@@ -103,13 +105,15 @@ static void place(cop_device *d, cop_matrix *m, uint32_t in, uint32_t out)
 {
     *m = (cop_matrix){.in = in, .out = out};
     m->panels = d->packed ? d->packed + d->packed_bytes : NULL;
+    m->factors = d->factors ? d->factors + d->columns : NULL;
     d->packed_bytes += (size_t)in * out * d->weight_bytes;
+    d->columns += out;
 }
 
 static void place_all(cop_device *d)
 {
     const cop_geometry *g = &d->g;
-    d->packed_bytes = 0;
+    d->packed_bytes = d->columns = 0;
     for (uint32_t i = 0; i < g->layers; i++) {
         place(d, &d->layers[i].qkv, g->hidden, d->qkv_size);
         place(d, &d->layers[i].o, d->q_size, g->hidden);
@@ -155,7 +159,9 @@ static cop_status allocate_weights(cop_device *d, cop_error *err)
         {&d->sine, table, "the position table"},
     };
     cop_status status = allocate_all(d, needs, sizeof needs / sizeof *needs, err);
-    if (status == COP_OK && !g->tied_embeddings)
+    if (status == COP_OK && d->options.int8_weights)
+        status = allocate(d, &d->factors, d->columns * sizeof *d->factors, "the weights", err);
+    if (status == COP_OK && (!g->tied_embeddings || d->options.int8_weights))
         status = allocate(d, &d->embedding, (size_t)g->vocab * g->hidden * d->kernels->panel_bytes,
                           "the embedding", err);
     if (status != COP_OK)
@@ -218,7 +224,7 @@ static void list_pieces(loading *l)
     cop_tensor head = g->tied_embeddings ? COP_TENSOR_EMBED : COP_TENSOR_HEAD;
     for (uint32_t p = 0; p < head_panels; p++) {
         add_piece(l, (piece){&l->d->head, head, 0, p, p * COP_PANEL});
-        if (!g->tied_embeddings)
+        if (d->embedding)
             add_piece(l, (piece){NULL, COP_TENSOR_EMBED, 0, p, p * COP_PANEL});
     }
 }
@@ -227,6 +233,11 @@ static uint32_t min_u32(uint32_t a, uint32_t b)
 {
     return a < b ? a : b;
 }
+
+static const char *const tensor_names[COP_TENSORS] = {
+    "embed",  "head", "final norm", "norm 1", "q",  "k",    "v",      "q bias", "k bias",
+    "v bias", "o",    "norm 2",     "gate",   "up", "down", "q norm", "k norm",
+};
 
 static cop_status load_piece(loading *l, const piece *p, uint32_t thread, cop_error *err)
 {
@@ -239,9 +250,13 @@ static cop_status load_piece(loading *l, const piece *p, uint32_t thread, cop_er
     if (status != COP_OK)
         return status;
     const size_t hidden = d->g.hidden, bytes = d->kernels->panel_bytes;
-    if (p->matrix)
-        cop_pack_panel(d, p->matrix, p->panel, from, count, scratch);
-    else
+    uint32_t bad;
+    if (p->matrix && !cop_pack_panel(d, p->matrix, p->panel, from, count, scratch, &bad))
+        return cop_fail(err, COP_ERR_INVALID,
+                        "model.weights=int8: row %u of %s in layer %u has a weight that is not a "
+                        "finite number",
+                        p->row + bad, tensor_names[p->tensor], p->layer);
+    if (!p->matrix)
         cop_convert_weights(from.data, from.dtype, count * hidden, bytes,
                             d->embedding + p->row * hidden * bytes);
     return COP_OK;

@@ -1,7 +1,7 @@
 /* What computes: prefill and decode of a batch over paged KV blocks. One device per worker.
  *
  * A device owns the weights, the KV pool and its own compute threads (or GPU). Calls come from one
- * thread, never block on compute, and at most one batch is in flight:
+ * thread, never block on compute (but wait), and at most one batch is in flight:
  *
  *     open -> { copy_block* -> submit -> poll ... poll (true) }* -> close
  *
@@ -73,10 +73,13 @@ typedef struct {
     cop_status (*submit)(cop_device *device, const cop_batch *batch, cop_error *err);
     /* True when the batch is done: *result is filled. False: still computing. */
     bool (*poll)(cop_device *device, cop_step_result *result);
+    /* Sleeps until poll will return true: for a caller with nothing else to look after. */
+    void (*wait)(cop_device *device);
     size_t (*block_bytes)(const cop_device *device);
     void *(*block_data)(cop_device *device,
-                        uint32_t block);               /* host memory; NULL: not addressable */
-    const char *(*describe)(const cop_device *device); /* "cpu avx512bf16, 2 threads, bf16" */
+                        uint32_t block); /* host memory; NULL: not addressable */
+    /* "cpu avx512bf16, 2 threads, bf16", and ", int8 weights" where they are */
+    const char *(*describe)(const cop_device *device);
 } cop_device_ops;
 
 /* By config name. COP_ERR_UNSUPPORTED with the reason if this build or machine cannot. */

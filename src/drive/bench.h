@@ -13,6 +13,12 @@
 cop_status cop_bench_prefill(const cop_config *cfg, FILE *out, cop_error *err);
 /* One sequence at a context of bench.tokens, against the read bandwidth of the same minute. */
 cop_status cop_bench_decode(const cop_config *cfg, FILE *out, cop_error *err);
+/* TTFT of prompts whose system part is cached, against the same prompts cold and what the work saved
+ * could give: system prompts of 64, 128, ... bench.tokens tokens. Also as CSV (bench.csv). */
+cop_status cop_bench_prompt_cache(const cop_config *cfg, FILE *out, cop_error *err);
+/* Logits with int8 weights beside those with weights as they are, at every position of bench.tokens
+ * tokens of bench.text: errors, top-1 agreement, divergence, perplexity. */
+cop_status cop_bench_quality(const cop_config *cfg, FILE *out, cop_error *err);
 /* The router over a Mooncake trace (workload.path): hash, look up, decide, insert; no model. */
 cop_status cop_bench_index(const cop_config *cfg, FILE *out, cop_error *err);
 /* Rows a second and flush times of the recorder, into record.path or a temporary file. */
@@ -26,8 +32,12 @@ cop_status cop_bench_trace(const cop_config *cfg, FILE *out, cop_error *err);
 cop_status cop_bench_transfer(cop_bus *bus, const cop_config *cfg, FILE *out, cop_error *err);
 
 /* `coppice trace info FILE`: what is in a trace, with the infinite-cache block hit ratio and how it
- * was counted. */
-
+ * was counted. The format is workload.format where that is mooncake or sharegpt; else the file tells
+ * it: it is conversations if it begins with '[', or with '{' and a first field that no Mooncake
+ * trace has. Of conversations the tokens are told where model.tokenizer or model.path is set. */
 cop_status cop_trace_info(const cop_config *cfg, FILE *out, cop_error *err);
+
+/* The same of a file of conversations. */
+cop_status cop_trace_info_text(const cop_config *cfg, FILE *out, cop_error *err);
 
 #endif

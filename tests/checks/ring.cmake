@@ -12,3 +12,7 @@ else()
     add_test(NAME checks.gemm_asm COMMAND sh -c "echo 'skipped: not a Release build'; exit 77")
 endif()
 set_tests_properties(checks.gemm_asm PROPERTIES LABELS checks TIMEOUT 60 SKIP_RETURN_CODE 77)
+
+add_test(NAME checks.exports COMMAND ${CMAKE_SOURCE_DIR}/tests/checks/exports.sh
+         $<TARGET_FILE:coppice_shared> ${CMAKE_SOURCE_DIR}/src/coppice.h)
+set_tests_properties(checks.exports PROPERTIES LABELS checks TIMEOUT 60)

@@ -25,7 +25,7 @@ enum { TOKENS = 150, VOCAB_MAX = 2048, BLOCKS = 400 };
 
 typedef struct {
     const char *isa;
-    bool float32;
+    bool float32, int8;
     const cop_geometry *geometry;
 } variant;
 
@@ -45,6 +45,7 @@ static cop_device *open_with(const variant *v, cop_weights_source weights, uint3
         .max_sequences = 8,
         .threads = threads,
         .float32 = v->float32,
+        .int8_weights = v->int8,
         .logits_digest = true,
         .isa = v->isa,
     };
@@ -169,8 +170,9 @@ static void expect_row(const reference *ref, const variant *v, const cop_step_re
         uint32_t i = 0;
         while (memcmp(&got[i], &want[i], sizeof *got) == 0)
             i++;
-        fail_msg("%s %s %s: %s: logit %u of position %u is %a, want %a", v->geometry->name, v->isa,
-                 v->float32 ? "float32" : "bf16", what, i, position, got[i], want[i]);
+        fail_msg("%s %s %s%s: %s: logit %u of position %u is %a, want %a", v->geometry->name,
+                 v->isa, v->float32 ? "float32" : "bf16", v->int8 ? " int8" : "", what, i, position,
+                 got[i], want[i]);
     }
     assert_true(r->digests[sequence] == ref->digest[position]);
     assert_int_equal(r->tokens[sequence], ref->drawn[position]);
@@ -299,9 +301,9 @@ static void check_variant(const char *isa, bool float32)
 {
     const cop_geometry *tiny;
     assert_int_equal(cop_geometry_find("tiny", &tiny, NULL), COP_OK);
-    const cop_geometry *geometries[] = {tiny, &shape_wide, &shape_odd};
-    for (int i = 0; i < 3; i++) {
-        variant v = {isa, float32, geometries[i]};
+    const cop_geometry *geometries[] = {tiny, &shape_wide, &shape_odd, &shape_wide, &shape_odd};
+    for (int i = 0; i < 5; i++) {
+        variant v = {isa, float32, .int8 = i >= 3, geometries[i]};
         reference ref;
         if (!make_reference(&ref, &v)) {
             print_message("skipped: this machine lacks %s\n", isa);

@@ -2,7 +2,7 @@
  *
  *     dump_logits PRESET SEED ISA PRECISION WEIGHTS TOKENS OUT
  *
- * WEIGHTS: bf16, the seeded ones; f16 or f32, those of typed_weights.h.
+ * WEIGHTS: bf16, the seeded ones; int8, these rounded; f16 or f32, those of typed_weights.h.
  * OUT.json: the geometry, the seed, the tokens; OUT.f32: logits from position TOKENS / 2 - 1 on,
  * f32[n][vocab]. */
 #include "base/alloc.h"
@@ -132,6 +132,7 @@ int main(int argc, char **argv)
                                   .max_sequences = 1,
                                   .threads = 2,
                                   .float32 = strcmp(argv[4], "float32") == 0,
+                                  .int8_weights = strcmp(weights, "int8") == 0,
                                   .isa = argv[3]};
     int status = dump(&options, seeded.seed, argv[7]);
     if (typed)

@@ -5,6 +5,9 @@
 Shares nothing with the C sources but the formulas in geometry.h and weights.h. The weights are
 made again from the seed, bit for bit; everything after them is float64, without rounding. WEIGHTS
 f16 and f32 are those of typed_weights.h: exact in float32 mode; bf16 mode rounds the matrices.
+With int8 weights every output of a matrix is rounded to multiples of its greatest weight / 127; the
+embedding, also of tied models, is not. The rounding is part of what is computed here too, so the
+bounds stay what they are.
 
 float32 mode must agree to 1e-4 of the greatest logit. In bf16 mode the device rounds activations
 to 8 significant bits: a relative error of at most u = 2^-9, so of standard deviation u / sqrt(3).
@@ -52,13 +55,20 @@ class Weights:
     def __init__(self, seed, kind, precision):
         self.seed, self.kind, self.precision = seed, kind, precision
 
-    def __call__(self, layer, tensor, rows, columns):
-        w = seeded(self.seed, layer, tensor, rows, columns)
+    def __call__(self, layer, tensor, rows, columns, tied=False):
+        w = seeded(self.seed, layer, EMBED if tied else tensor, rows, columns)
+        if self.kind == "int8" and columns > 1 and tensor != EMBED:
+            return to_int8(w.astype(np.float32))
         if self.kind in ("f16", "f32"):
             w = w.astype(np.float32) * np.float32(1 + 2.0**-9 + 2.0**-20)
             w = w.astype(np.float16) if self.kind == "f16" else w
             w = to_bf16(w) if self.precision == "bf16" and columns > 1 else w
         return w.astype(np.float64)
+
+
+def to_int8(w):
+    scale = np.abs(w).max(axis=1, keepdims=True) / np.float32(127)
+    return np.rint(w / scale).astype(np.float64) * scale.astype(np.float64)
 
 
 def seeded(seed, layer, tensor, rows, columns):
@@ -144,7 +154,7 @@ def forward(m, weights):
         h = rmsnorm(x, weights(i, NORM2, hidden, 1), epsilon)
         gate, up = linear(h, GATE, ffn, hidden), linear(h, UP, ffn, hidden)
         x = x + linear(gate / (1 + np.exp(-gate)) * up, DOWN, hidden, ffn)
-    head = embed if m["tied_embeddings"] else weights(0, HEAD, m["vocab"], hidden)
+    head = weights(0, HEAD, m["vocab"], hidden, m["tied_embeddings"])
     return rmsnorm(x, weights(0, FINAL_NORM, hidden, 1), epsilon) @ head.T
 
 

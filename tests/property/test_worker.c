@@ -2,7 +2,8 @@
  * the real device would compute there, if every slot before it was right. Each engine step checks
  * the whole context of every sequence, so a wrong block, a stale copy, a block freed too early or a
  * transfer to the wrong place shows at once. Two or three workers exchange blocks by random plans,
- * some of which fail, arrive late or arrive broken. */
+ * some of which fail, arrive late or arrive broken. Some answers end early, some requests keep out
+ * of the cache, and now and then a part of it is cut away between two steps. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -58,7 +59,8 @@ typedef struct {
     uint32_t prompt[REQUESTS], output[REQUESTS], first_token[REQUESTS];
     uint64_t tenant[REQUESTS];
     uint32_t served_by[REQUESTS];
-    bool done[REQUESTS];
+    bool done[REQUESTS], no_cache[REQUESTS];
+    uint64_t ended_early, cut;
     uint64_t hits, migrated, transfers_done, transfers_failed, copies, evicted;
     int64_t now;
 } world;
@@ -165,7 +167,8 @@ static void finish(world *w, const cop_request_story *story)
     assert_int_equal(story->hit_local + story->hit_migrated + story->hit_host + story->computed,
                      w->prompt[id]);
     assert_true(story->computed >= 1);
-    assert_true(w->s.cache || story->computed == w->prompt[id]);
+    assert_true((w->s.cache && !w->no_cache[id]) || story->computed == w->prompt[id]);
+    assert_int_equal(story->output_tokens, w->output[id]);
     assert_true(story->received_ns <= story->queue_end_ns);
     assert_true(story->queue_end_ns <= story->transfer_end_ns);
     assert_true(story->transfer_end_ns <= story->prefill_start_ns);
@@ -237,6 +240,7 @@ static void finish_step(world *w, uint32_t self)
 {
     node *n = &w->nodes[self];
     uint32_t drawn[64];
+    bool ends[64] = {false};
     for (uint32_t i = 0; i < n->step_count; i++) {
         const cop_step_sequence *s = &n->step[i];
         uint64_t value = cop_hash_root(w->tenant[s->request]);
@@ -252,10 +256,17 @@ static void finish_step(world *w, uint32_t self)
         drawn[i] = draw(value);
         if (s->sample)
             known[s->start + s->count] = drawn[i];
+        uint32_t generated = s->start + s->count + 1 - w->prompt[s->request];
+        ends[i] = s->sample && cop_rng_below(&w->rng, 20) == 0;
+        if (ends[i]) {
+            w->ended_early += generated < w->output[s->request];
+            w->output[s->request] = generated;
+        }
     }
     n->step_count = 0;
     cop_worker_event event = {.kind = COP_WORKER_STEP_DONE};
     event.step.tokens = drawn;
+    event.step.ends = ends;
     event.step.started_ns = w->now;
     event.step.ended_ns = w->now + 1;
     tell(w, self, &event);
@@ -347,6 +358,7 @@ static void submit(world *w, uint32_t id, uint64_t *transfer)
     }
     l = post(w, WORKERS, to, COP_WORKER_SUBMIT);
     l->event.submit.transfer = planned;
+    l->event.submit.no_cache = w->no_cache[id] = cop_rng_below(&w->rng, 12) == 0;
     l->event.submit.request = (cop_request){.id = id,
                                             .tenant = w->tenant[id],
                                             .prompt_tokens = w->prompt[id],
@@ -354,6 +366,17 @@ static void submit(world *w, uint32_t id, uint64_t *transfer)
     l->tokens = NULL;
     /* The tokens are stable in w->tokens; generated ones are appended there as they are drawn. */
     l->event.submit.request.tokens = w->tokens[id];
+}
+
+/* Forgets what goes on from the beginning of some request; requests and transfers that wait, or are
+ * under way, must not notice. */
+static void truncate_some(world *w, uint32_t self, uint32_t submitted)
+{
+    node *n = &w->nodes[self];
+    uint32_t id = (uint32_t)cop_rng_below(&w->rng, submitted);
+    uint32_t count = (uint32_t)cop_rng_below(&w->rng, w->prompt[id] + 1);
+    w->cut += cop_worker_truncate(n->core, w->tenant[id], w->tokens[id], count);
+    cop_worker_check(n->core);
 }
 
 static uint32_t finished_requests(const world *w)
@@ -402,6 +425,8 @@ static void run_world(const setting *s, uint64_t seed, world *w)
             deliver_one(w);
         else if (choice < 7 && w->nodes[any].step_count)
             finish_step(w, any);
+        else if (submitted && !w->nodes[any].step_count && cop_rng_below(&w->rng, 30) == 0)
+            truncate_some(w, any, submitted);
         else if (cop_worker_deadline_ns(w->nodes[any].core) <= w->now)
             tell(w, any, &(cop_worker_event){.kind = COP_WORKER_TICK});
         else
@@ -439,13 +464,15 @@ static void test_every_step_sees_the_right_context(void **state)
     for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
         run_world(&settings[i], seed + i, &w);
         printf("setting %zu: %llu hit tokens (%llu migrated), %llu copies, %llu evicted, "
-               "%llu transfers done, %llu not\n",
+               "%llu transfers done, %llu not, %llu ended early, %llu cut\n",
                i, (unsigned long long)w.hits, (unsigned long long)w.migrated,
                (unsigned long long)w.copies, (unsigned long long)w.evicted,
-               (unsigned long long)w.transfers_done, (unsigned long long)w.transfers_failed);
+               (unsigned long long)w.transfers_done, (unsigned long long)w.transfers_failed,
+               (unsigned long long)w.ended_early, (unsigned long long)w.cut);
+        assert_true(w.ended_early > 50);
         if (settings[i].cache) { /* the run must have exercised what it claims to check */
             assert_true(w.hits > 1000 && w.evicted > 100 && w.transfers_failed > 0);
-            assert_true(w.migrated > 0 && w.transfers_done > 0);
+            assert_true(w.cut > 20 && w.migrated > 0 && w.transfers_done > 0);
             assert_true(settings[i].block_tokens == 1 || !settings[i].partial || w.copies > 0);
         } else {
             assert_int_equal(w.hits + w.copies + w.transfers_done, 0);
