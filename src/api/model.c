@@ -120,6 +120,11 @@ void cop_model_describe(const cop_model *model, cop_model_info *out)
     };
 }
 
+double cop_model_work(const cop_model *model, uint32_t cached, uint32_t computed)
+{
+    return cop_geometry_work(model->geometry, cached, computed);
+}
+
 uint64_t cop_model_identity(cop_model *model)
 {
     if (!model->identity_known)
