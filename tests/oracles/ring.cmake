@@ -9,6 +9,10 @@ add_executable(dump_logits ${CMAKE_CURRENT_LIST_DIR}/dump_logits.c)
 target_link_libraries(dump_logits PRIVATE coppice_device)
 set_target_properties(dump_logits PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
 
+add_executable(encode_lines ${CMAKE_CURRENT_LIST_DIR}/encode_lines.c)
+target_link_libraries(encode_lines PRIVATE coppice_tokenizer)
+set_target_properties(encode_lines PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+
 function(coppice_oracle preset isa precision weights tokens)
     set(name transformer_${preset}_${isa}_${precision}_${weights})
     if(COPPICE_PYTHON)

@@ -1,0 +1,1 @@
+typedef int cop_chat_to_come;
