@@ -29,8 +29,12 @@ cop_status cop_bench_trace(const cop_config *cfg, FILE *out, cop_error *err);
 cop_status cop_bench_transfer(cop_bus *bus, const cop_config *cfg, FILE *out, cop_error *err);
 
 /* `coppice trace info FILE`: what is in a trace, with the infinite-cache block hit ratio and how it
- * was counted. */
-
+ * was counted. The format is workload.format where that is mooncake or sharegpt; else the file tells
+ * it: it is conversations if it begins with '[', or with '{' and a first field that no Mooncake
+ * trace has. Of conversations the tokens are told where model.tokenizer or model.path is set. */
 cop_status cop_trace_info(const cop_config *cfg, FILE *out, cop_error *err);
+
+/* The same of a file of conversations. */
+cop_status cop_trace_info_text(const cop_config *cfg, FILE *out, cop_error *err);
 
 #endif

@@ -52,9 +52,13 @@ static const command commands[] = {
      "  coppice bench trace    --set workload.path=TRACE.jsonl     MB/s of trace reading\n"
      "  mpirun -n 2 coppice bench transfer                         messages and KV blocks\n",
      false, 1, 2},
-    {"trace", "info FILE.jsonl", "what is in a trace; its infinite-cache hit ratio",
+    {"trace", "info FILE [--set key=value ...]", "what is in a trace; its infinite-cache hit ratio",
      "Reads a Mooncake trace (JSON lines) and prints requests, lengths, distinct blocks and the\n"
-     "hit ratio of an infinite cache, with the way it was counted.\n",
+     "hit ratio of an infinite cache, with the way it was counted. Of a file of conversations\n"
+     "(ShareGPT JSON) it prints turns and text, and, where a tokenizer is named, tokens and "
+     "hits:\n\n"
+     "  coppice trace info sharegpt.json --set model.tokenizer=DIR/tokenizer.json\n\n"
+     "The file tells which it is; --set workload.format=mooncake or sharegpt says so.\n",
      false, 2, 2},
     {"salvage", "IN.h5 OUT.h5", "make a plain file of the record of a killed run",
      "Every request that was flushed is kept. Never use bare h5clear on such a file: it truncates\n"

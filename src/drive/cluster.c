@@ -75,24 +75,48 @@ static uint64_t config_digest(const cop_config *cfg)
     return digest;
 }
 
-/* Each rank reads the configuration on its own host. Another model or seed there would not be
- * noticed later: it would be wrong KV. */
-static cop_status compare_configs(cluster *c, cop_error *err)
+/* The first rank whose value is not rank 0's; 0: all have the same, or this is not rank 0. */
+static int first_to_differ(const cluster *c, uint64_t mine)
 {
-    uint64_t mine = config_digest(c->cfg), *all = NULL;
-    if (c->rank == 0)
-        all = cop_calloc((size_t)c->size, sizeof *all);
+    uint64_t *all = c->rank == 0 ? cop_calloc((size_t)c->size, sizeof *all) : NULL;
     cop_bus_gather(c->bus, &mine, sizeof mine, all);
     int other = 1;
     while (all && other < c->size && all[other] == mine)
         other++;
     bool differs = all && other < c->size;
     free(all);
-    if (!differs)
+    return differs ? other : 0;
+}
+
+/* Each rank reads the configuration on its own host. Another model or seed there would not be
+ * noticed later: it would be wrong KV. */
+static cop_status compare_configs(cluster *c, cop_error *err)
+{
+    int other = first_to_differ(c, config_digest(c->cfg));
+    if (!other)
         return COP_OK;
     return cop_fail(err, COP_ERR_INVALID,
                     "rank %d has another configuration, or another version of coppice, than rank 0",
                     other);
+}
+
+/* And the model: the same path can lead to other weights on another host. */
+static cop_status open_weights(cluster *c, cop_error *err)
+{
+    uint64_t fingerprint = 0;
+    cop_status status = cop_setup_weights(&c->weights, c->cfg, err);
+    if (status == COP_OK)
+        status = cop_weights_fingerprint(c->weights, &fingerprint, err);
+    status = agree(c, status, err);
+    if (status != COP_OK)
+        return status;
+    int other = first_to_differ(c, fingerprint);
+    if (other)
+        status = cop_fail(err, COP_ERR_INVALID,
+                          "rank %d has other weights than rank 0: model.path must lead to the same "
+                          "checkpoint on every host",
+                          other);
+    return agree(c, status, err);
 }
 
 static cop_status open_engine(cluster *c, cop_greeting *greeting, cop_error *err)
@@ -128,7 +152,7 @@ static cop_status open_frontend(cluster *c, const cop_greeting *greetings, doubl
     if (c->rank != 0)
         return COP_OK;
     cop_frontend_options options = {
-        .geometry = cop_weights_geometry(c->weights),
+        .weights = c->weights,
         .cfg = c->cfg,
         .log = c->log,
         .workers = c->workers,
@@ -319,7 +343,7 @@ cop_status cop_cluster_run(cop_bus *bus, const cop_config *cfg, const cop_log *l
     if (status == COP_OK)
         status = agree(&c, compare_configs(&c, err), err);
     if (status == COP_OK)
-        status = agree(&c, cop_setup_weights(&c.weights, cfg, err), err);
+        status = open_weights(&c, err);
     if (status == COP_OK)
         status = set_up(&c, err);
     bool set = status == COP_OK;

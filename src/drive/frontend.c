@@ -8,7 +8,7 @@
 #include "drive/progress.h"
 #include "drive/provenance.h"
 #include "drive/setup.h"
-#include "model/geometry.h"
+#include "drive/text.h"
 #include "workload/workload.h"
 
 #include <math.h>
@@ -26,6 +26,7 @@ struct cop_frontend {
     cop_frontend_options options;
     const cop_config *cfg;
     const cop_log *log;
+    cop_text *text; /* while opening, where the workload is text */
     cop_workload *workload;
     cop_router *router;
     cop_router_actions actions;
@@ -73,12 +74,46 @@ static void fit_cost(cop_frontend *f)
     f->cost.link_alpha_ns = 3 * o->link_small_ns + f->cfg->transport_link_latency_us * 1e3;
 }
 
-static cop_status open_router(cop_frontend *f, const cop_geometry *geometry, cop_error *err)
+/* How far a file of conversations is read, now and then. */
+typedef struct {
+    const cop_log *log;
+    int64_t next_ns;
+} reading_watch;
+
+static void say_progress(void *context, uint64_t done_bytes, uint64_t total_bytes)
+{
+    reading_watch *r = context;
+    int64_t now_ns = cop_clock_ns();
+    if (now_ns < r->next_ns)
+        return;
+    r->next_ns = now_ns + 2 * (int64_t)COP_NS_PER_S;
+    cop_log_info(r->log, "reading conversations: %.0f of %.0f MB", (double)done_bytes / 1e6,
+                 (double)total_bytes / 1e6);
+}
+
+/* The tokenizer is needed only here: all text is tokens before the run begins. */
+static cop_status open_workload(cop_frontend *f, cop_error *err)
+{
+    const cop_weights *weights = f->options.weights;
+    reading_watch watch = {f->log, cop_clock_ns() + 2 * (int64_t)COP_NS_PER_S};
+    cop_workload_options options;
+    cop_setup_workload(&options, f->cfg, cop_weights_geometry(weights)->vocab);
+    options.progress = say_progress;
+    options.progress_context = &watch;
+    cop_status status = COP_OK;
+    if (strcmp(f->cfg->workload_format, "sharegpt") == 0) {
+        status = cop_text_open(&f->text, f->cfg, weights, err);
+        options.encoder = status == COP_OK ? cop_text_encoder_of(f->text) : NULL;
+    }
+    return status == COP_OK ? cop_workload_open(&f->workload, &options, err) : status;
+}
+
+static cop_status open_router(cop_frontend *f, cop_error *err)
 {
     cop_router_options options;
     cop_setup_router(&options, f->cfg);
     options.workers = f->options.workers;
-    options.max_context = geometry->max_context;
+    options.max_context = cop_weights_geometry(f->options.weights)->max_context;
     options.pool_blocks = UINT32_MAX;
     for (uint32_t w = 0; w < f->options.workers; w++)
         if (f->options.greetings[w].pool_blocks < options.pool_blocks)
@@ -120,6 +155,9 @@ static cop_status open_record(cop_frontend *f, cop_error *err)
         return status;
     cop_record *r = f->record;
     cop_provenance_write(r, f->cfg, f->options.mpi_version);
+    status = cop_provenance_model(r, f->options.weights, f->text, err);
+    if (status != COP_OK)
+        return status;
     cop_record_int(r, "workers", f->options.workers);
     record_devices(f);
     cop_record_int(r, "block_bytes", (int64_t)f->options.greetings[0].block_bytes);
@@ -142,16 +180,16 @@ cop_status cop_frontend_open(cop_frontend **out, const cop_frontend_options *opt
     f->options = *options;
     f->cfg = options->cfg;
     f->log = options->log;
-    cop_workload_options workload;
-    cop_setup_workload(&workload, f->cfg, options->geometry->vocab);
-    cop_status status = cop_workload_open(&f->workload, &workload, err);
+    cop_status status = open_workload(f, err);
     if (status == COP_OK) {
         fit_cost(f);
         f->flights = cop_calloc(cop_workload_total(f->workload), sizeof *f->flights);
-        status = open_router(f, options->geometry, err);
+        status = open_router(f, err);
     }
     if (status == COP_OK)
         status = open_record(f, err);
+    cop_text_close(f->text);
+    f->text = NULL;
     f->options.greetings = NULL; /* borrowed during open only */
     if (status != COP_OK) {
         cop_frontend_close(f, false, NULL);
@@ -166,7 +204,7 @@ void cop_frontend_start(cop_frontend *f, int64_t clock_to_run_ns)
     f->clock_to_run_ns = clock_to_run_ns;
     cop_progress_start(&f->progress, f->log, cop_workload_total(f->workload));
     if (cop_workload_skipped(f->workload))
-        cop_log_warn(f->log, "%llu bad trace lines skipped",
+        cop_log_warn(f->log, "%llu bad lines or conversations of the workload skipped",
                      (unsigned long long)cop_workload_skipped(f->workload));
     cop_log_info(f->log,
                  "%u workers, recompute/transfer ratio %.1f, prefill %.0f tokens/s a worker",

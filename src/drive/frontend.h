@@ -6,14 +6,14 @@
 #include "config/config.h"
 #include "drive/engine.h"
 #include "drive/message.h"
-#include "model/geometry.h"
+#include "model/weights.h"
 
 typedef struct cop_frontend cop_frontend;
 
 typedef struct {
     const cop_config *cfg; /* borrowed */
     const cop_log *log;
-    const cop_geometry *geometry;  /* borrowed */
+    const cop_weights *weights;    /* borrowed */
     uint32_t workers, first_rank;  /* rank of worker 0 */
     const cop_greeting *greetings; /* [workers], borrowed during open */
     cop_buffer *outbox;            /* a frame for each rank; borrowed */

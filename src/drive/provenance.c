@@ -1,6 +1,7 @@
 #include "drive/provenance.h"
 
 #include "build_info.h"
+#include "model/checkpoint.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -54,4 +55,29 @@ void cop_provenance_write(cop_record *record, const cop_config *cfg, const char 
     cop_record_text(record, "start_time", start);
     cop_record_int(record, "seed", cfg->seed);
     write_config(record, cfg);
+}
+
+cop_status cop_provenance_model(cop_record *record, const cop_weights *weights,
+                                const cop_text *text, cop_error *err)
+{
+    uint64_t fingerprint;
+    char hex[20];
+    cop_status status = cop_weights_fingerprint(weights, &fingerprint, err);
+    if (status != COP_OK)
+        return status;
+    const cop_geometry *g = cop_weights_geometry(weights);
+    const cop_checkpoint *checkpoint = cop_weights_checkpoint(weights);
+    const char *path = cop_weights_path(weights);
+    snprintf(hex, sizeof hex, "%016llx", (unsigned long long)fingerprint);
+    cop_record_text(record, "model", path ? path : g->name);
+    cop_record_text(record, "model.family",
+                    checkpoint ? cop_checkpoint_family(checkpoint) : "preset");
+    cop_record_int(record, "model.parameters", (int64_t)cop_geometry_parameters(g));
+    cop_record_text(record, "model.fingerprint", hex);
+    if (text) {
+        cop_record_text(record, "text.tokenizer", cop_text_path(text));
+        cop_record_text(record, "text.template", cop_text_template(text));
+        cop_record_int(record, "text.vocab", cop_text_vocab(text));
+    }
+    return COP_OK;
 }

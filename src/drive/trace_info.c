@@ -5,6 +5,7 @@
 
 #include <inttypes.h>
 #include <stdlib.h>
+#include <string.h>
 
 enum { MINUTE_MS = 60000 };
 
@@ -154,7 +155,7 @@ static void print_reuse(FILE *out, const cop_mooncake *trace)
         out);
 }
 
-cop_status cop_trace_info(const cop_config *cfg, FILE *out, cop_error *err)
+static cop_status trace_info_mooncake(const cop_config *cfg, FILE *out, cop_error *err)
 {
     cop_mooncake trace;
     cop_status status = cop_mooncake_read(&trace, cfg->workload_path, (uint64_t)cfg->workload_limit,
@@ -176,4 +177,31 @@ cop_status cop_trace_info(const cop_config *cfg, FILE *out, cop_error *err)
     print_reuse(out, &trace);
     cop_mooncake_fini(&trace);
     return COP_OK;
+}
+
+/* By how the file begins. One that cannot be read counts as Mooncake's: its reader says why. */
+static bool looks_like_text(const char *path)
+{
+    static const char *const mooncake_fields[] = {"timestamp", "input_length", "output_length",
+                                                  "hash_ids"};
+    char first = 0, field[32] = "";
+    FILE *in = path[0] ? fopen(path, "rb") : NULL;
+    if (!in)
+        return false;
+    int found = fscanf(in, " %c \"%31[^\"]\"", &first, field);
+    fclose(in);
+    if (found < 1 || first != '{' || found < 2)
+        return found >= 1 && first == '[';
+    for (size_t i = 0; i < sizeof mooncake_fields / sizeof *mooncake_fields; i++)
+        if (strcmp(field, mooncake_fields[i]) == 0)
+            return false;
+    return true;
+}
+
+cop_status cop_trace_info(const cop_config *cfg, FILE *out, cop_error *err)
+{
+    const char *format = cfg->workload_format;
+    bool text = strcmp(format, "sharegpt") == 0 ||
+                (strcmp(format, "mooncake") != 0 && looks_like_text(cfg->workload_path));
+    return text ? cop_trace_info_text(cfg, out, err) : trace_info_mooncake(cfg, out, err);
 }

@@ -88,6 +88,9 @@ const cop_geometry *cop_weights_geometry(const cop_weights *weights); /* borrowe
 cop_weights_source cop_weights_source_of(const cop_weights *weights); /* borrowed */
 /* Equal for equal geometry and weights: a hash of both. Of a checkpoint: reads it whole. */
 uint64_t cop_weights_identity(const cop_weights *weights);
+/* The same of the geometry and of the first and last row of every tensor (norms and biases whole): a
+ * few MB of an 8B model, and models that were trained differently differ there. */
+cop_status cop_weights_fingerprint(const cop_weights *weights, uint64_t *out, cop_error *err);
 struct cop_checkpoint;
 /* NULL: a preset. Borrowed. */
 const struct cop_checkpoint *cop_weights_checkpoint(const cop_weights *weights);

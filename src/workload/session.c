@@ -2,6 +2,7 @@
 
 #include "base/alloc.h"
 #include "base/rng.h"
+#include "workload/source.h"
 #include "workload/text.h"
 
 #include <math.h>
@@ -33,7 +34,6 @@ static cop_status check_counts(const cop_workload_options *o, cop_error *err)
         uint32_t value, needed;
     } counts[] = {
         {"requests", o->requests, 1},
-        {"users", o->users, o->closed_loop},
         {"system_tokens", o->system_tokens, o->system_prompts > 0},
         {"document_tokens", o->document_tokens, o->documents > 0},
         {"user_tokens", o->user_tokens, 1},
@@ -49,24 +49,12 @@ static cop_status check_counts(const cop_workload_options *o, cop_error *err)
 
 static cop_status check_ranges(const cop_workload_options *o, cop_error *err)
 {
-    const struct {
-        const char *key;
-        double value, min, max;
-    } ranges[] = {
-        {"rate", o->rate, o->closed_loop ? -INFINITY : 1e-9, 1e12},
-        {"cv", o->cv, o->arrival == COP_ARRIVAL_GAMMA ? 1e-3 : -INFINITY, 1e3},
-        {"on_s", o->on_s, o->arrival == COP_ARRIVAL_ONOFF ? 1e-9 : -INFINITY, 1e9},
-        {"off_s", o->off_s, o->arrival == COP_ARRIVAL_ONOFF ? 0 : -INFINITY, 1e9},
-        {"think_s", o->think_s, 0, 1e9},
+    const cop_option_range ranges[] = {
         {"system_zipf", o->system_zipf, 0, 100},
         {"document_share", o->document_share, 0, 1},
         {"turns", o->turns, 1, 1e6},
     };
-    for (size_t i = 0; i < sizeof ranges / sizeof *ranges; i++)
-        if (!(ranges[i].value >= ranges[i].min && ranges[i].value <= ranges[i].max))
-            return cop_fail(err, COP_ERR_INVALID, "workload.%s is %g: it must be from %g to %g",
-                            ranges[i].key, ranges[i].value, ranges[i].min, ranges[i].max);
-    return COP_OK;
+    return cop_check_ranges(ranges, sizeof ranges / sizeof *ranges, err);
 }
 
 /* The longest session that can be drawn must fit: prompts are counted in 32 bits, and their tokens

@@ -20,9 +20,19 @@ typedef struct {
     uint64_t total, skipped;
 } cop_source;
 
+/* An option that must lie in [min, max]; an infinite bound is none. */
+typedef struct {
+    const char *key; /* without "workload." */
+    double value, min, max;
+} cop_option_range;
+
+cop_status cop_check_ranges(const cop_option_range *ranges, size_t count, cop_error *err);
+
 /* They take options that cop_workload_open has checked. */
 cop_status cop_mooncake_source_open(cop_source *out, const cop_workload_options *options,
                                     cop_error *err);
 cop_status cop_generator_open(cop_source *out, const cop_workload_options *options, cop_error *err);
+cop_status cop_sharegpt_source_open(cop_source *out, const cop_workload_options *options,
+                                    cop_error *err);
 
 #endif

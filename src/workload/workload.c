@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/map.h"
+#include "base/text.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -18,6 +19,15 @@ struct cop_workload {
     cop_map slots; /* request id -> index in `out` */
 };
 
+cop_status cop_check_ranges(const cop_option_range *ranges, size_t count, cop_error *err)
+{
+    for (const cop_option_range *r = ranges; r < ranges + count; r++)
+        if (!(r->value >= r->min && r->value <= r->max))
+            return cop_fail(err, COP_ERR_INVALID, "workload.%s is %g: it must be from %g to %g",
+                            r->key, r->value, r->min, r->max);
+    return COP_OK;
+}
+
 static cop_status check_options(const cop_workload_options *o, cop_error *err)
 {
     if (o->vocab == 0)
@@ -31,18 +41,19 @@ static cop_status check_options(const cop_workload_options *o, cop_error *err)
 cop_status cop_workload_open(cop_workload **out, const cop_workload_options *options,
                              cop_error *err)
 {
+    enum { COUNT = 3 };
+    static const char *const names[COUNT] = {"generator", "mooncake", "sharegpt"};
+    static cop_status (*const opens[COUNT])(cop_source *, const cop_workload_options *,
+                                            cop_error *) = {
+        cop_generator_open, cop_mooncake_source_open, cop_sharegpt_source_open};
     cop_source source = {0};
+    size_t format;
     cop_status status = check_options(options, err);
     if (status != COP_OK)
         return status;
-    if (strcmp(options->format, "mooncake") == 0)
-        status = cop_mooncake_source_open(&source, options, err);
-    else if (strcmp(options->format, "generator") == 0)
-        status = cop_generator_open(&source, options, err);
-    else
-        status = cop_fail(err, COP_ERR_INVALID,
-                          "unknown workload.format '%s'; there are generator and mooncake",
-                          options->format);
+    status = cop_find_name(options->format, names, COUNT, "unknown workload.format", &format, err);
+    if (status == COP_OK)
+        status = opens[format](&source, options, err);
     if (status != COP_OK)
         return status;
     cop_workload *w = cop_calloc(1, sizeof *w);

@@ -13,8 +13,9 @@
  *
  * Formats: mooncake (one JSON object a line: timestamp in ms, input_length, output_length,
  * hash_ids of 512-token blocks; kvcache-ai/Mooncake, FAST'25); sharegpt (a JSON array of
- * conversations with text, tokenized here; arrivals as the generator's); generator (shared system prompts and
- * documents, multi-turn sessions). */
+ * conversations with text, sharegpt.h: tokenized while opening; sessions arrive as the generator's
+ * do, in the order of the file, and later turns begin with the earlier ones); generator (shared
+ * system prompts and documents, multi-turn sessions). */
 #ifndef COP_WORKLOAD_WORKLOAD_H
 #define COP_WORKLOAD_WORKLOAD_H
 
@@ -32,19 +33,25 @@ typedef enum { COP_ARRIVAL_POISSON, COP_ARRIVAL_GAMMA, COP_ARRIVAL_ONOFF } cop_a
 
 typedef struct {
     const char *format, *path;
-    const cop_text_encoder *encoder; /* sharegpt: borrowed; formats without text need none */
+    const cop_text_encoder *encoder; /* sharegpt: used while opening; the others need none */
+    /* sharegpt: told now and then while a file is read, which can take minutes; NULL: nobody is. */
+    void (*progress)(void *context, uint64_t done_bytes, uint64_t total_bytes);
+    void *progress_context;
     uint64_t seed;
     uint32_t vocab; /* tokens are drawn from [0, vocab) */
     uint64_t limit; /* 0: all */
-    uint32_t scale; /* divides lengths */
+    uint32_t scale; /* divides lengths; 1 where there is text */
     double speedup; /* divides gaps */
     bool skip_bad_lines;
     uint32_t max_output_tokens; /* 0: no cut */
-    /* generator */
+    /* generator, sharegpt: when */
     bool closed_loop;
     cop_arrival_process arrival;
-    double rate, cv, on_s, off_s, think_s, system_zipf, document_share, turns;
-    uint32_t users, requests, system_prompts, system_tokens, documents, document_tokens;
+    double rate, cv, on_s, off_s, think_s;
+    uint32_t users;
+    /* generator: what */
+    double system_zipf, document_share, turns;
+    uint32_t requests, system_prompts, system_tokens, documents, document_tokens;
     uint32_t user_tokens, output_tokens, tenants;
 } cop_workload_options;
 

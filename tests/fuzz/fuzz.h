@@ -1,9 +1,7 @@
 /* What a fuzzer is: one function, under the name that libFuzzer calls, in a file fuzz_NAME.c with
  * its first inputs in corpus/NAME/. It must survive any bytes, and checks with COP_CHECK what must
- * hold for all of them. main.c runs it without libFuzzer; with it:
- *
- *     clang -fsanitize=fuzzer,address -Isrc -Itests/fuzz tests/fuzz/fuzz_NAME.c <module's sources>
- */
+ * hold for all of them. main.c runs it without libFuzzer; hunt.sh builds it with libFuzzer and
+ * hunts for as long as one likes. */
 #ifndef COP_TESTS_FUZZ_H
 #define COP_TESTS_FUZZ_H
 

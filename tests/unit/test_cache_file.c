@@ -295,10 +295,12 @@ static void test_foreign_files(void **state)
 {
     cop_model_options same = {.seed = 5}, seed = {.seed = 6}, isa = {.seed = 5, .isa = "baseline"};
     cop_model_options precision = {.seed = 5, .precision = "float32"};
+    cop_model_options int8 = {.seed = 5, .weights = "int8"};
     cop_model_options small = {.preset = "small", .seed = 5};
     refuse_load(seed, CAPACITY, 2, COP_ERR_INVALID, "made by another model: 'tiny' with weights");
     refuse_load(small, CAPACITY, 2, COP_ERR_INVALID, "this is 'small'");
     refuse_load(precision, CAPACITY, 2, COP_ERR_INVALID, "computed by other kernels: 'cpu ");
+    refuse_load(int8, CAPACITY, 2, COP_ERR_INVALID, "int8 weights', whose bits differ");
     refuse_load(same, CAPACITY, 3, COP_ERR_INVALID,
                 "its blocks have 2 tokens; those of this cache have 3");
     refuse_load(same, 8, 2, COP_ERR_NO_SPACE, "5 blocks of 2 tokens; this cache has room for 4");

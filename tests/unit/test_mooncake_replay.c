@@ -107,7 +107,7 @@ static void test_bad_options_are_named(void **state)
     options.speedup = 1;
     options.format = "azure";
     assert_open_fails(&options,
-                      "unknown workload.format 'azure'; there are generator and mooncake");
+                      "unknown workload.format 'azure' (generator, mooncake, sharegpt)");
     options.format = "mooncake";
     options.vocab = 0;
     assert_open_fails(&options, "a workload needs a vocabulary of at least 1 token");

@@ -1,0 +1,73 @@
+/* A glance at a model: enough to tell two models apart, cheap enough for every start. */
+#include "model/weights.h"
+
+#include "base/alloc.h"
+#include "base/hash.h"
+
+#include <stdlib.h>
+
+static uint64_t hash_geometry(const cop_geometry *g)
+{
+    const cop_rope_scaling *s = &g->rope_scaling;
+    uint64_t whole[] = {g->layers,   g->hidden,          g->ffn,        g->q_heads,
+                        g->kv_heads, g->head_dim,        g->vocab,      g->qk_norm,
+                        g->qkv_bias, g->tied_embeddings, g->max_context};
+    double real[] = {g->rope_theta,      g->rms_epsilon,      s->factor,
+                     s->low_freq_factor, s->high_freq_factor, s->original_context};
+    return cop_hash(real, sizeof real, cop_hash(whole, sizeof whole, 0));
+}
+
+static bool has_tensor(const cop_geometry *g, cop_tensor tensor)
+{
+    switch (tensor) {
+    case COP_TENSOR_HEAD:
+        return !g->tied_embeddings;
+    case COP_TENSOR_Q_BIAS:
+    case COP_TENSOR_K_BIAS:
+    case COP_TENSOR_V_BIAS:
+        return g->qkv_bias;
+    case COP_TENSOR_Q_NORM:
+    case COP_TENSOR_K_NORM:
+        return g->qk_norm;
+    default:
+        return true;
+    }
+}
+
+static cop_status hash_tensor(const cop_weights *w, cop_tensor tensor, uint32_t layer,
+                              uint64_t *hash, cop_error *err)
+{
+    cop_weights_source source = cop_weights_source_of(w);
+    cop_tensor_shape shape = cop_tensor_shape_of(cop_weights_geometry(w), tensor);
+    uint32_t rows = shape.columns == 1 ? shape.rows : 1;
+    uint16_t *scratch = cop_malloc(sizeof *scratch * rows * shape.columns);
+    cop_status status = COP_OK;
+    for (int last = 0; last < 2 && status == COP_OK; last++) {
+        cop_weight_rows seen;
+        status = source.read(source.self, tensor, layer, last ? shape.rows - rows : 0, rows,
+                             scratch, &seen, err);
+        if (status == COP_OK)
+            *hash = cop_hash(seen.data, (size_t)rows * shape.columns * cop_dtype_bytes(seen.dtype),
+                             *hash ^ seen.dtype);
+    }
+    free(scratch);
+    return status;
+}
+
+cop_status cop_weights_fingerprint(const cop_weights *w, uint64_t *out, cop_error *err)
+{
+    const cop_geometry *g = cop_weights_geometry(w);
+    uint64_t hash = hash_geometry(g);
+    cop_status status = COP_OK;
+    for (int t = 0; t < COP_TENSORS && status == COP_OK; t++) {
+        cop_tensor tensor = (cop_tensor)t;
+        bool whole_model = tensor == COP_TENSOR_EMBED || tensor == COP_TENSOR_HEAD ||
+                           tensor == COP_TENSOR_FINAL_NORM;
+        uint32_t layers = !has_tensor(g, tensor) ? 0 : whole_model ? 1 : g->layers;
+        for (uint32_t layer = 0; layer < layers && status == COP_OK; layer++)
+            status = hash_tensor(w, tensor, layer, &hash, err);
+    }
+    if (status == COP_OK)
+        *out = hash;
+    return status;
+}
