@@ -85,9 +85,13 @@ static cop_status run_bench(cop_cli *cli, int argc, char **argv, cop_error *err)
         const char *name;
         cop_status (*run)(const cop_config *, FILE *, cop_error *);
     } benches[] = {
-        {"prefill", cop_bench_prefill}, {"decode", cop_bench_decode},
-        {"index", cop_bench_index},     {"record", cop_bench_record},
-        {"trace", cop_bench_trace},     {"prompt_cache", cop_bench_prompt_cache},
+        {"prefill", cop_bench_prefill},
+        {"decode", cop_bench_decode},
+        {"index", cop_bench_index},
+        {"record", cop_bench_record},
+        {"trace", cop_bench_trace},
+        {"tokenizer", cop_bench_tokenizer},
+        {"prompt_cache", cop_bench_prompt_cache},
     };
     enum { BENCHES = sizeof benches / sizeof benches[0] };
     const char *names[BENCHES + 1] = {[BENCHES] = "transfer"};

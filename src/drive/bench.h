@@ -22,6 +22,8 @@ cop_status cop_bench_index(const cop_config *cfg, FILE *out, cop_error *err);
 cop_status cop_bench_record(const cop_config *cfg, FILE *out, cop_error *err);
 /* Trace reading in MB/s (workload.path), against reading the bytes alone. */
 cop_status cop_bench_trace(const cop_config *cfg, FILE *out, cop_error *err);
+/* Text (bench.text) to tokens and back, cold and with known words, against its regex alone. */
+cop_status cop_bench_tokenizer(const cop_config *cfg, FILE *out, cop_error *err);
 
 /* Messages and KV blocks between ranks, against copying the same bytes in memory; with
  * transport.link set, against the link model too. Collective, under mpirun with 2 ranks or more;

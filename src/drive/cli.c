@@ -34,8 +34,7 @@ static const command commands[] = {
      "With --chat the texts become messages of the model's chat template; special tokens spelled\n"
      "out in them are plain text. Each --prompt is a conversation of its own; without --prompt\n"
      "the lines of stdin are the turns of one conversation. Without --chat the model goes on from\n"
-     "the text of --system with that of the prompt right behind it, tokenized as one text, "
-     "special\n"
+     "the text of --system with that of the prompt right behind it, tokenized as one, special\n"
      "tokens standing for themselves; every line of stdin is a prompt of its own.\n\n"
      "Keys that matter here: model.weights device.threads device.precision cache.capacity_blocks\n"
      "cache.enabled cache.eviction scheduler.chunk_tokens.\n\n"
@@ -43,13 +42,14 @@ static const command commands[] = {
      "is), 130 interrupted, 1 anything else. The cache is saved however it ends.\n",
      false, 0, 0},
     {"bench", "NAME [CONFIG.yaml] [--set key=value ...]",
-     "measure one part, beside its bound: prefill decode prompt_cache index record ...",
+     "measure one part, beside its bound: prefill, decode, prompt_cache, tokenizer, index, ...",
      "  coppice bench prefill  --set model.preset=qwen2.5-0.5b     against the matrix peak\n"
      "  coppice bench decode   --set model.preset=qwen2.5-0.5b     against read bandwidth\n"
      "  coppice bench prompt_cache --set model.preset=small        TTFT, prefix cached and cold\n"
      "  coppice bench index    --set workload.path=TRACE.jsonl     routing decisions a second\n"
      "  coppice bench record                                       rows a second, flush times\n"
      "  coppice bench trace    --set workload.path=TRACE.jsonl     MB/s of trace reading\n"
+     "  coppice bench tokenizer --set model.tokenizer=tokenizer.json --set bench.text=FILE\n"
      "  mpirun -n 2 coppice bench transfer                         messages and KV blocks\n",
      false, 1, 2},
     {"trace", "info FILE [--set key=value ...]", "what is in a trace; its infinite-cache hit ratio",

@@ -40,19 +40,22 @@ static size_t write_whole(sink *s, const uint8_t *bytes, size_t n)
     return 0;
 }
 
-/* What the token means here: the first of a text may lose a space. */
-static void gather(const cop_decoder *d, uint32_t id, cop_buffer *bytes)
+/* What the token means here: the first of a text may lose a space. Borrowed, or in `room`. */
+static const uint8_t *meaning_of(const cop_decoder *d, uint32_t id, size_t *n, cop_buffer *room)
 {
     const cop_tokenizer *t = d->tokenizer;
-    size_t n;
-    const uint8_t *meaning = cop_strings_at(&t->vocab.meaning, id, &n);
-    if (!d->started && t->strip == COP_STRIP_MARKS) {
-        const uint8_t *text = cop_strings_at(&t->vocab.text, id, &n);
-        cop_replace((const char *)text, n, &t->first_mark, bytes);
-        return;
+    const uint8_t *meaning = cop_strings_at(&t->vocab.meaning, id, n);
+    if (d->started || t->strip == COP_STRIP_NONE)
+        return meaning;
+    if (t->strip == COP_STRIP_MARKS) {
+        const uint8_t *text = cop_strings_at(&t->vocab.text, id, n);
+        cop_replace((const char *)text, *n, &t->first_mark, room);
+        *n = room->size;
+        return room->data;
     }
-    bool strip = !d->started && t->strip == COP_STRIP_SPACE && n > 0 && meaning[0] == ' ';
-    cop_buffer_put(bytes, meaning + strip, n - strip);
+    bool strip = *n > 0 && meaning[0] == ' ';
+    *n -= strip;
+    return meaning + strip;
 }
 
 size_t cop_decoder_push(cop_decoder *decoder, uint32_t id, char *out, size_t capacity)
@@ -62,20 +65,27 @@ size_t cop_decoder_push(cop_decoder *decoder, uint32_t id, char *out, size_t cap
         return 0;
     if (vocab->flags[id] & COP_TOKEN_SPECIAL && !decoder->keep_special)
         return 0;
-    cop_buffer bytes = {0};
-    cop_buffer_put(&bytes, decoder->held, decoder->held_bytes);
-    gather(decoder, id, &bytes);
+    cop_buffer room = {0}, joined = {0};
+    size_t n;
+    const uint8_t *bytes = meaning_of(decoder, id, &n, &room);
+    if (decoder->held_bytes) {
+        cop_buffer_put(&joined, decoder->held, decoder->held_bytes);
+        cop_buffer_put(&joined, bytes, n);
+        bytes = joined.data;
+        n = joined.size;
+    }
     sink s = {.out = out, .capacity = capacity};
-    size_t held = write_whole(&s, bytes.data, bytes.size);
+    size_t held = write_whole(&s, bytes, n);
     if (s.count <= capacity) {
         COP_CHECK(held < sizeof decoder->held);
         if (held)
-            memcpy(decoder->held, bytes.data + bytes.size - held, held);
+            memcpy(decoder->held, bytes + n - held, held);
         decoder->held_bytes = (uint8_t)held;
         decoder->started |=
             decoder->tokenizer->strip != COP_STRIP_SPACE || vocab->meaning.bytes[id];
     }
-    cop_buffer_fini(&bytes);
+    cop_buffer_fini(&room);
+    cop_buffer_fini(&joined);
     return s.count;
 }
 

@@ -81,6 +81,11 @@ cop_status cop_tokenizer_encode(cop_tokenizer *t, const char *text, size_t bytes
     return COP_OK;
 }
 
+void cop_tokenizer_forget(cop_tokenizer *t)
+{
+    cop_word_cache_clear(&t->cache);
+}
+
 uint32_t cop_tokenizer_size(const cop_tokenizer *t)
 {
     return t->vocab.size;

@@ -36,7 +36,9 @@ static bool find_closed(uint32_t code)
 {
     if (code >= 0xac00 && code <= 0xd7a3) /* Hangul syllables; jamo may compose with these */
         return true;
-    if (code >= 0x1160 && code <= 0x11ff) /* vowels and final consonants */
+    /* Vowels and final consonants. Not U+11A7 just before these: utf8proc 2.8 lets it vanish into the
+     * syllable before it, which it cannot when it is closed. */
+    if ((code >= 0x1161 && code <= 0x1175) || (code >= 0x11a8 && code <= 0x11c2))
         return false;
     const utf8proc_property_t *p = utf8proc_get_property((utf8proc_int32_t)code);
     if (p->combining_class != 0)
