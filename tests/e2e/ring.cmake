@@ -1,6 +1,6 @@
 # The program as people start it: commands of one process, then whole runs under mpirun, their
 # records read back with h5py.
-set(e2e_tests generate prompt_cache exact cluster faults)
+set(e2e_tests generate prompt_cache exact cluster faults text)
 if(COPPICE_SANITIZE)
     # of the runs one with everything on; the others would take too long
     set(e2e_tests generate prompt_cache sanitized)
