@@ -103,7 +103,7 @@ def draw_ratios(axis, rows):
         )  # fmt: skip
     axis.set_title("Speed-up of the first token, and its share of the bound", pad=10)
     axis.legend(loc="upper left")
-    axis.margins(x=0.12)
+    axis.margins(x=0.16, y=0.09)
 
 
 def write(rows, paths):

@@ -1,4 +1,5 @@
-/* What `coppice generate` tells of a prompt and its answer: a line for people, an object for scripts. */
+/* What `coppice generate` tells of a prompt and its answer: a line for people, an object for
+ * scripts. */
 #ifndef COP_DRIVE_OUTCOME_H
 #define COP_DRIVE_OUTCOME_H
 
