@@ -93,23 +93,21 @@ static void pack_plain(const cop_device *d, size_t in, char *out, cop_weight_row
     for (size_t k = 0, n; k < in; k += n) {
         const void *rows[COP_PANEL];
         n = min_size(COP_LOAD_BLOCK, in - k);
-        for (uint32_t i = 0; i < COP_PANEL; i++) {
+        for (uint32_t i = count; i < COP_PANEL; i++)
+            rows[i] = zeros;
+        for (uint32_t i = 0; i < count; i++) {
             const char *row = (const char *)from.data + (i * in + k) * in_bytes;
             char *converted = scratch->converted + i * n * bytes;
-            if (i >= count) {
-                rows[i] = zeros;
-            } else if (is_panel_type(from.dtype, bytes)) {
-                rows[i] = row;
-            } else {
+            bool as_it_is = is_panel_type(from.dtype, bytes);
+            rows[i] = as_it_is ? row : converted;
+            if (!as_it_is)
                 cop_convert_weights(row, from.dtype, n, bytes, converted);
-                rows[i] = converted;
-            }
         }
         d->kernels->transpose(rows, n * bytes / 4, (uint32_t *)(out + k * COP_PANEL * bytes));
     }
 }
 
-/* Of float32 x[n] at any address; more than every number if one is infinite or not a number. */
+/* Bits of the greatest magnitude as float32: 0x7f800000 or more if one is no finite number. */
 static uint32_t greatest_bits(const char *x, cop_dtype dtype, size_t n)
 {
     uint32_t greatest = 0;
