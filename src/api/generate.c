@@ -115,6 +115,7 @@ static cop_status run(generation *g, cop_request_story *story, cop_error *err)
                    .transfer = COP_NO_TRANSFER,
                    .no_cache = g->options->no_cache},
     };
+    bool ends; /* the event of a step points to it */
     for (;;) {
         cop_worker_step(cache->worker, &event, &cache->actions);
         if (perform(cache, story))
@@ -125,7 +126,7 @@ static cop_status run(generation *g, cop_request_story *story, cop_error *err)
             cop_cache_reset(cache);
             return status;
         }
-        bool ends = cache->actions.step[0].sample && take_token(g, result.tokens[0]);
+        ends = cache->actions.step[0].sample && take_token(g, result.tokens[0]);
         event = (cop_worker_event){.kind = COP_WORKER_STEP_DONE,
                                    .now_ns = cop_clock_ns(),
                                    .step = {.tokens = result.tokens,

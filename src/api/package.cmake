@@ -23,7 +23,9 @@ endfunction()
 coppice_library(coppice_shared SHARED coppice)
 target_link_libraries(coppice_shared PRIVATE PkgConfig::JANSSON PkgConfig::PCRE2
                       PkgConfig::UTF8PROC Threads::Threads m)
-target_link_options(coppice_shared PRIVATE $<$<NOT:$<BOOL:${COPPICE_SANITIZE}>>:-Wl,-z,defs>)
+if(NOT COPPICE_SANITIZE) # a sanitizer's own functions come with the program
+    target_link_options(coppice_shared PRIVATE -Wl,-z,defs)
+endif()
 coppice_library(coppice_static STATIC coppice_static)
 target_link_libraries(coppice_static PUBLIC PkgConfig::JANSSON PkgConfig::PCRE2 PkgConfig::UTF8PROC
                       Threads::Threads m)
