@@ -59,6 +59,10 @@ COP_API cop_status cop_model_open(cop_model **out, const cop_model_options *opti
                                   cop_error *err);
 COP_API void cop_model_close(cop_model *model);
 COP_API void cop_model_describe(const cop_model *model, cop_model_info *out);
+/* Operations of a prompt of which `cached` tokens come from the cache and `computed` do not, up to
+ * its first new token; a product and a sum count two. What a cached prefix saves at best is
+ * cop_model_work(model, 0, cached + computed) / cop_model_work(model, cached, computed). */
+COP_API double cop_model_work(const cop_model *model, uint32_t cached, uint32_t computed);
 
 /* ---- Text. COP_ERR_UNSUPPORTED if the model has no tokenizer.json. ---- */
 

@@ -1,11 +1,13 @@
 /* The program: reads the command line, runs one command, turns its status into an exit status.
  * The only place that exits, prints errors or ends the MPI job. */
 #include "base/alloc.h"
+#include "base/text.h"
 #include "config/config.h"
 #include "drive/bench.h"
 #include "drive/cli.h"
 #include "drive/cluster.h"
 #include "drive/commands.h"
+#include "drive/generate.h"
 #include "transport/transport.h"
 
 #include <signal.h>
@@ -83,17 +85,32 @@ static cop_status run_bench(cop_cli *cli, int argc, char **argv, cop_error *err)
         const char *name;
         cop_status (*run)(const cop_config *, FILE *, cop_error *);
     } benches[] = {
-        {"prefill", cop_bench_prefill}, {"decode", cop_bench_decode}, {"index", cop_bench_index},
-        {"record", cop_bench_record},   {"trace", cop_bench_trace},
+        {"prefill", cop_bench_prefill},
+        {"decode", cop_bench_decode},
+        {"index", cop_bench_index},
+        {"record", cop_bench_record},
+        {"trace", cop_bench_trace},
+        {"tokenizer", cop_bench_tokenizer},
+        {"prompt_cache", cop_bench_prompt_cache},
+        {"quality", cop_bench_quality},
     };
-    for (size_t i = 0; i < sizeof benches / sizeof benches[0]; i++)
+    enum { BENCHES = sizeof benches / sizeof benches[0] };
+    const char *names[BENCHES + 1] = {[BENCHES] = "transfer"};
+    for (size_t i = 0; i < BENCHES; i++) {
+        names[i] = benches[i].name;
         if (strcmp(benches[i].name, cli->words[0]) == 0)
             return benches[i].run(&cli->cfg, stdout, err);
+    }
     if (strcmp(cli->words[0], "transfer") == 0)
         return run_on_ranks(cli, argc, argv, err);
-    return cop_fail(err, COP_ERR_INVALID,
-                    "unknown bench '%s'; there are prefill, decode, index, record, trace, transfer",
-                    cli->words[0]);
+    return cop_unknown_name(err, "unknown bench", cli->words[0], names, BENCHES + 1);
+}
+
+static cop_status run_generate(cop_cli *cli, cop_error *err)
+{
+    cop_log log = {.out = stderr, .rank = -1, .quiet = cli->quiet};
+    catch_signals();
+    return cop_command_generate(&cli->generate, &cli->cfg, &log, &interrupted, stdin, stdout, err);
 }
 
 static cop_status run_trace(cop_cli *cli, cop_error *err)
@@ -112,6 +129,8 @@ static cop_status run_command(cop_cli *cli, int argc, char **argv, cop_error *er
         return run_on_ranks(cli, argc, argv, err);
     if (strcmp(cli->command, "bench") == 0)
         return run_bench(cli, argc, argv, err);
+    if (strcmp(cli->command, "generate") == 0)
+        return run_generate(cli, err);
     if (strcmp(cli->command, "trace") == 0)
         return run_trace(cli, err);
     if (strcmp(cli->command, "salvage") == 0)

@@ -28,7 +28,7 @@ sanitized() { # folder, ctest arguments...
     tail -n 3 "$1/ctest.log"
 }
 sanitized build-asan -j2 -L 'unit|property|golden|fuzz' -E 'analysis|record'
-sanitized build-asan -R 'e2e.sanitized|mpi.test_mpi_.*_2'
+sanitized build-asan -R 'e2e|mpi.test_mpi_.*_2'
 sanitized build-tsan -R 'test_device_(pool|attention)'
 
 echo "run.sh: building for the tests proper" >&2

@@ -115,8 +115,7 @@ static cop_status run(generation *g, cop_request_story *story, cop_error *err)
                    .transfer = COP_NO_TRANSFER,
                    .no_cache = g->options->no_cache},
     };
-    bool ends; /* the event of a step points to it */
-    for (;;) {
+    for (bool ends;;) { /* `event` points at it */
         cop_worker_step(cache->worker, &event, &cache->actions);
         if (perform(cache, story))
             return COP_OK;

@@ -48,8 +48,8 @@ cop_status cop_cache_idle(const cop_cache *cache, cop_error *err);
 /* ---- text.c ---- */
 
 /* The tokenizer of a checkpoint folder, if it has one. */
-cop_status cop_text_open(cop_model *model, const char *folder, cop_error *err);
-void cop_text_close(cop_model *model);
+cop_status cop_model_open_text(cop_model *model, const char *folder, cop_error *err);
+void cop_model_close_text(cop_model *model);
 bool cop_text_ends_answer(const cop_model *model, uint32_t token); /* by the chat template */
 
 /* The text of one answer, token by token. */

@@ -72,7 +72,7 @@ static cop_status open_weights(cop_model *model, const cop_model_options *option
         return status;
     model->geometry = cop_weights_geometry(model->weights);
     model->name = path ? name_of(path) : cop_strdup(preset);
-    return path ? cop_text_open(model, path, err) : COP_OK;
+    return path ? cop_model_open_text(model, path, err) : COP_OK;
 }
 
 cop_status cop_model_open(cop_model **out, const cop_model_options *options, cop_error *err)
@@ -95,7 +95,7 @@ void cop_model_close(cop_model *model)
 {
     if (!model)
         return;
-    cop_text_close(model);
+    cop_model_close_text(model);
     cop_weights_close(model->weights);
     free(model->name);
     free(model->isa);
@@ -118,6 +118,11 @@ void cop_model_describe(const cop_model *model, cop_model_info *out)
         .kv_bytes_per_token = cop_geometry_kv_bytes(g, model->float32 ? 4 : 2),
         .has_tokenizer = model->tokenizer != NULL,
     };
+}
+
+double cop_model_work(const cop_model *model, uint32_t cached, uint32_t computed)
+{
+    return cop_geometry_work(model->geometry, cached, computed);
 }
 
 uint64_t cop_model_identity(cop_model *model)

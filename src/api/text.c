@@ -9,7 +9,7 @@
 #include <string.h>
 #include <unistd.h>
 
-cop_status cop_text_open(cop_model *model, const char *folder, cop_error *err)
+cop_status cop_model_open_text(cop_model *model, const char *folder, cop_error *err)
 {
     size_t room = strlen(folder) + sizeof "/tokenizer.json";
     char *path = cop_malloc(room);
@@ -37,7 +37,7 @@ cop_status cop_text_open(cop_model *model, const char *folder, cop_error *err)
     return COP_OK;
 }
 
-void cop_text_close(cop_model *model)
+void cop_model_close_text(cop_model *model)
 {
     cop_chat_close(model->chat);
     cop_tokenizer_close(model->tokenizer);

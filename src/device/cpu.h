@@ -20,7 +20,7 @@
 #include "model/weights.h"
 
 enum {
-    COP_INT8_BLOCK = 256,  /* k unpacked at a time: in BF16 32 KiB, which stay in L1 */
+    COP_INT8_BLOCK = 128,  /* k unpacked at a time: in BF16 16 KiB, which stay in L1 */
     COP_K_BLOCK = 1024,    /* k of one pass over a panel: 128 KiB of it stay in L2 */
     COP_ROW_BLOCK = 256,   /* rows of one pass: their 64 columns of sums stay in L2 */
     COP_QUERY_TOKENS = 32, /* tokens of an attention task: keys are packed once for all of them */

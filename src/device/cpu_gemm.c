@@ -31,10 +31,12 @@ static void multiply_panel(const gemm *m, uint32_t panel, uint32_t first, uint32
     const char *block = m->w->panels + panel * in * column_bytes;
     for (uint32_t k = 0; k < in; k += most) {
         uint32_t depth = min_u32(most, in - k);
-        const char *next = block + depth * column_bytes, *ahead = next;
         size_t part = (size_t)depth * 32; /* bytes that one tile prefetches */
-        if (m->w->factors)
+        const char *next = block + depth * column_bytes, *ahead = next;
+        if (m->w->factors) {
             kernels->unpack(block, depth, scratch->unpacked);
+            ahead += part;
+        }
         for (uint32_t r = 0, n; r < rows; r += n) {
             n = cop_tile_rows(rows - r);
             cop_tile t = {

@@ -86,7 +86,7 @@ typedef struct {
      * of weights and of keys. */
     void (*transpose)(const void *const rows[COP_PANEL], size_t words, uint32_t *out);
     /* k (a multiple of 4) of an int8 panel to a panel of panel_bytes: each q as q * 2^24, which both
-     * types hold exactly. Prefetches the k that follow. */
+     * types hold exactly. Prefetches half of the k that follow. */
     void (*unpack)(const void *int8_panel, size_t k, void *panel);
 
     /* Panel of 64 values (k = 64) from 64 elements at `column` of each row. */

@@ -140,10 +140,11 @@ static void unpack_zmm(const void *int8_panel, size_t k, void *panel)
     const __mmask64 lower_half = 0x3333333333333333u;
     const char *in = int8_panel, *ahead = in + k * COP_PANEL;
     char *out = panel;
-    for (size_t i = 0; i < k; i += 4, out += 8 * COP_PANEL)
+    for (size_t i = 0; i < k; i += 4, out += 8 * COP_PANEL, ahead += 128)
 #pragma GCC unroll 4
-        for (int v = 0; v < 4; v++, in += 64, ahead += 64) {
-            _mm_prefetch(ahead, _MM_HINT_T1);
+        for (int v = 0; v < 4; v++, in += 64) {
+            if (v < 2)
+                _mm_prefetch(ahead + v * 64, _MM_HINT_T1);
             __m512i words = _mm512_loadu_si512(in);
             __m512 y0 = _mm512_cvtepi32_ps(_mm512_slli_epi32(words, 24));
             __m512 y1 = _mm512_cvtepi32_ps(_mm512_shuffle_epi8(words, byte1));

@@ -13,12 +13,20 @@
 cop_status cop_bench_prefill(const cop_config *cfg, FILE *out, cop_error *err);
 /* One sequence at a context of bench.tokens, against the read bandwidth of the same minute. */
 cop_status cop_bench_decode(const cop_config *cfg, FILE *out, cop_error *err);
+/* TTFT of prompts whose system part is cached, against the same prompts cold and what the work saved
+ * could give: system prompts of 64, 128, ... bench.tokens tokens. Also as CSV (bench.csv). */
+cop_status cop_bench_prompt_cache(const cop_config *cfg, FILE *out, cop_error *err);
+/* Logits with int8 weights beside those with weights as they are, at every position of bench.tokens
+ * tokens of bench.text: errors, top-1 agreement, divergence, perplexity. */
+cop_status cop_bench_quality(const cop_config *cfg, FILE *out, cop_error *err);
 /* The router over a Mooncake trace (workload.path): hash, look up, decide, insert; no model. */
 cop_status cop_bench_index(const cop_config *cfg, FILE *out, cop_error *err);
 /* Rows a second and flush times of the recorder, into record.path or a temporary file. */
 cop_status cop_bench_record(const cop_config *cfg, FILE *out, cop_error *err);
 /* Trace reading in MB/s (workload.path), against reading the bytes alone. */
 cop_status cop_bench_trace(const cop_config *cfg, FILE *out, cop_error *err);
+/* Text (bench.text) to tokens and back, cold and with known words, against its regex alone. */
+cop_status cop_bench_tokenizer(const cop_config *cfg, FILE *out, cop_error *err);
 
 /* Messages and KV blocks between ranks, against copying the same bytes in memory; with
  * transport.link set, against the link model too. Collective, under mpirun with 2 ranks or more;

@@ -115,16 +115,6 @@ static cop_status bench_step(bench *b, uint32_t start, uint32_t count, int64_t *
     return COP_OK;
 }
 
-/* Operations of one prefill: linear layers, scores and values of a causal prompt, one row of the
- * head. */
-static double prefill_work(const bench *b)
-{
-    const cop_geometry *g = b->geometry;
-    double n = b->prompt, pairs = n * (n + 1) / 2;
-    return 2 * n * (double)cop_geometry_linear_weights(g) +
-           4 * pairs * g->layers * g->q_heads * g->head_dim + 2.0 * g->vocab * g->hidden;
-}
-
 enum { PEAK_1, PEAK, LINEAR, LINEAR_SHARE, WHOLE, WHOLE_SHARE, PREFILL_SERIES };
 
 static cop_status measure_prefill(bench *b, series *s, cop_error *err)
@@ -137,7 +127,7 @@ static cop_status measure_prefill(bench *b, series *s, cop_error *err)
     if (status != COP_OK)
         return status;
     double peak = all.work / (double)all.ns, lin = linear.work / (double)linear.ns;
-    double whole = prefill_work(b) / (double)ns;
+    double whole = cop_geometry_work(b->geometry, 0, b->prompt) / (double)ns;
     series_add(&s[PEAK_1], one.work / (double)one.ns);
     series_add(&s[PEAK], peak);
     series_add(&s[LINEAR], lin);
@@ -160,7 +150,8 @@ static void print_prefill(bench *b, series *s, FILE *out)
     fprintf(out, "%-26s %10.1f %10.1f %10.1f\n", "linear layers alone", linear * 1e9 / linear_work,
             linear, median(&s[LINEAR_SHARE]));
     fprintf(out, "%-26s %10.1f %10.1f %10.1f\n", "whole prefill",
-            b->prompt * whole * 1e9 / prefill_work(b), whole, median(&s[WHOLE_SHARE]));
+            b->prompt * whole * 1e9 / cop_geometry_work(b->geometry, 0, b->prompt), whole,
+            median(&s[WHOLE_SHARE]));
 }
 
 cop_status cop_bench_prefill(const cop_config *cfg, FILE *out, cop_error *err)

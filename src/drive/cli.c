@@ -1,7 +1,9 @@
 #include "drive/cli.h"
 
 #include "base/text.h"
+#include "drive/options.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 typedef struct {
@@ -21,13 +23,34 @@ static const command commands[] = {
      "Ctrl-C closes the record and marks it incomplete. Exit status: 0 done, 2 bad input,\n"
      "130 interrupted, 1 anything else.\n",
      true, 1, 1},
+    {"generate", "--model DIR [--system FILE] [--prompt TEXT ...] [options]",
+     "answer prompts with a checkpoint, reusing every cached prefix",
+     "The first prompt computes the system text, those after it take it from the cache:\n\n"
+     "  coppice generate --model Qwen2.5-0.5B-Instruct --chat --system system.txt \\\n"
+     "      --prompt 'What is a cache?' --prompt 'And a prefix?' --cache-file kv.cache\n\n"
+     "Answers go to stdout as they come, figures to stderr: prompt tokens, how many of them the\n"
+     "cache had, time to first token (TTFT), tokens a second, and the speed-up over cold, for\n"
+     "which the prompt is computed once more without the cache (--no-cold saves that time).\n\n"
+     "With --chat the texts become messages of the model's chat template; special tokens spelled\n"
+     "out in them are plain text. Each --prompt is a conversation of its own; without --prompt\n"
+     "the lines of stdin are the turns of one conversation. Without --chat the model goes on from\n"
+     "the text of --system with that of the prompt right behind it, tokenized as one, special\n"
+     "tokens standing for themselves; every line of stdin is a prompt of its own.\n\n"
+     "Keys that matter here: model.weights device.threads device.precision cache.capacity_blocks\n"
+     "cache.enabled cache.eviction scheduler.chunk_tokens.\n\n"
+     "Exit status: 0 done, 2 bad input (also a cache file of another model, which is left as it\n"
+     "is), 130 interrupted, 1 anything else. The cache is saved however it ends.\n",
+     false, 0, 0},
     {"bench", "NAME [CONFIG.yaml] [--set key=value ...]",
-     "measure one part, beside its bound: prefill decode index record trace transfer",
+     "measure one part, beside its bound: prefill decode prompt_cache quality index ...",
      "  coppice bench prefill  --set model.preset=qwen2.5-0.5b     against the matrix peak\n"
      "  coppice bench decode   --set model.preset=qwen2.5-0.5b     against read bandwidth\n"
+     "  coppice bench prompt_cache --set model.preset=small        TTFT, prefix cached and cold\n"
+     "  coppice bench quality  --set bench.text=FILE               int8 weights beside BF16\n"
      "  coppice bench index    --set workload.path=TRACE.jsonl     routing decisions a second\n"
      "  coppice bench record                                       rows a second, flush times\n"
      "  coppice bench trace    --set workload.path=TRACE.jsonl     MB/s of trace reading\n"
+     "  coppice bench tokenizer --set model.tokenizer=tokenizer.json --set bench.text=FILE\n"
      "  mpirun -n 2 coppice bench transfer                         messages and KV blocks\n",
      false, 1, 2},
     {"trace", "info FILE [--set key=value ...]", "what is in a trace; its infinite-cache hit ratio",
@@ -66,13 +89,7 @@ void cop_cli_help(const char *name, FILE *out)
     if (one) {
         fprintf(out, "usage: coppice %s %s\n\n%s.\n\n%s\n", one->name, one->arguments, one->summary,
                 one->text);
-        fputs("Options\n"
-              "  --set key=value     override one key (any number of times)\n"
-              "  -o FILE             the same as --set record.path=FILE\n"
-              "  --skip-bad-lines    the same as --set workload.skip_bad_lines=true\n"
-              "  --quiet             no progress, only warnings\n"
-              "  --help              this text; `coppice config --help` lists every key\n",
-              out);
+        cop_options_help(one->name, out);
         if (strcmp(name, "config") == 0) {
             fputs("\nKeys\n", out);
             cop_config_help(out, "");
@@ -101,47 +118,40 @@ static cop_status unknown_command(const char *name, cop_error *err)
                     name);
 }
 
-/* -o FILE and --skip-bad-lines are short for two keys. */
-static cop_status set_short(cop_config *cfg, const char *key, const char *value, const char *option,
-                            cop_error *err)
+/* An argument that is an option. */
+static bool is_option(const char *argument)
 {
-    char assignment[4096];
-    snprintf(assignment, sizeof assignment, "%s=%s", key, value);
-    return cop_config_set(cfg, assignment, option, err);
+    return argument[0] == '-' && argument[1];
 }
 
-static cop_status parse_option(cop_cli *cli, int argc, char **argv, int *at, cop_error *err)
+/* The option at argv[*at] and its value; *at moves to the last word of it. */
+static cop_status take_option(const cop_option **out, const char **value, const char *name,
+                              int argc, char **argv, int *at, cop_error *err)
 {
-    const char *option = argv[*at];
-    if (strcmp(option, "--help") == 0 || strcmp(option, "-h") == 0) {
-        cli->help = true;
+    const char *word = strcmp(argv[*at], "-h") == 0 ? "--help" : argv[*at];
+    cop_status status = cop_option_find(out, name, word, err);
+    if (status != COP_OK)
+        return status;
+    *value = NULL;
+    if (!cop_option_takes_value(*out))
         return COP_OK;
-    }
-    if (strcmp(option, "--quiet") == 0) {
-        cli->quiet = true;
-        return COP_OK;
-    }
-    if (strcmp(option, "--skip-bad-lines") == 0)
-        return set_short(&cli->cfg, "workload.skip_bad_lines", "true", option, err);
-    bool set = strcmp(option, "--set") == 0, output = strcmp(option, "-o") == 0;
-    if (!set && !output)
-        return cop_fail(err, COP_ERR_INVALID,
-                        "unknown option '%s'; there are --set, -o, --skip-bad-lines, --quiet, "
-                        "--help",
-                        option);
     if (*at + 1 >= argc)
-        return cop_fail(err, COP_ERR_INVALID, "%s needs a value", option);
-    const char *value = argv[++*at];
-    return set ? cop_config_set(&cli->cfg, value, "--set", err)
-               : set_short(&cli->cfg, "record.path", value, option, err);
+        return cop_fail(err, COP_ERR_INVALID, "%s needs a value", word);
+    *value = argv[++*at];
+    return COP_OK;
 }
 
-static cop_status parse_words(cop_cli *cli, int argc, char **argv, cop_error *err)
+/* Checks the names of the options and collects the other words. */
+static cop_status parse_words(cop_cli *cli, const command *cmd, int argc, char **argv,
+                              cop_error *err)
 {
-    const command *cmd = find_command(cli->command);
     for (int i = 2; i < argc; i++) {
-        if (argv[i][0] == '-' && argv[i][1]) {
-            i += strcmp(argv[i], "--set") == 0 || strcmp(argv[i], "-o") == 0;
+        if (is_option(argv[i])) {
+            const cop_option *option;
+            const char *value;
+            cop_status status = take_option(&option, &value, cmd->name, argc, argv, &i, err);
+            if (status != COP_OK)
+                return status;
             continue;
         }
         if (cli->word_count == cmd->max_words)
@@ -149,25 +159,44 @@ static cop_status parse_words(cop_cli *cli, int argc, char **argv, cop_error *er
                             cmd->arguments, argv[i]);
         cli->words[cli->word_count++] = argv[i];
     }
-    if (cli->word_count < cmd->min_words && !cli->help)
+    if (cli->word_count < cmd->min_words)
         return cop_fail(err, COP_ERR_INVALID, "usage: coppice %s %s", cmd->name, cmd->arguments);
     return COP_OK;
 }
 
-/* The file first, whatever the order of the arguments: --set overrides it. */
+/* The file first, whatever the order of the arguments: options override it. */
 static cop_status load(cop_cli *cli, int argc, char **argv, cop_error *err)
 {
-    cop_status status = parse_words(cli, argc, argv, err);
     const command *cmd = find_command(cli->command);
+    cop_status status = parse_words(cli, cmd, argc, argv, err);
     const char *file = cmd->takes_config && cli->word_count ? cli->words[0] : NULL;
     if (strcmp(cli->command, "bench") == 0 && cli->word_count == 2)
         file = cli->words[1];
     if (status == COP_OK && file)
         status = cop_config_load(&cli->cfg, file, err);
-    for (int i = 2; i < argc && status == COP_OK; i++)
-        if (argv[i][0] == '-' && argv[i][1])
-            status = parse_option(cli, argc, argv, &i, err);
+    for (int i = 2; i < argc && status == COP_OK; i++) {
+        const cop_option *option;
+        const char *value;
+        if (!is_option(argv[i]))
+            continue;
+        status = take_option(&option, &value, cmd->name, argc, argv, &i, err);
+        if (status == COP_OK)
+            status = cop_option_apply(option, cli, value, err);
+    }
     return status;
+}
+
+/* --help anywhere, whatever else is wrong with the line; but not where it is an option's value. */
+static bool asks_for_help(const char *name, int argc, char **argv)
+{
+    for (int i = 2; i < argc; i++) {
+        const cop_option *option;
+        if (strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0)
+            return true;
+        if (is_option(argv[i]) && cop_option_find(&option, name, argv[i], NULL) == COP_OK)
+            i += cop_option_takes_value(option);
+    }
+    return false;
 }
 
 cop_status cop_cli_parse(cop_cli *out, int argc, char **argv, cop_error *err)
@@ -182,16 +211,17 @@ cop_status cop_cli_parse(cop_cli *out, int argc, char **argv, cop_error *err)
     if (!find_command(argv[1]))
         return unknown_command(argv[1], err);
     out->command = argv[1];
-    for (int i = 2; i < argc; i++)
-        out->help |= strcmp(argv[i], "--help") == 0 || strcmp(argv[i], "-h") == 0;
+    out->help = asks_for_help(argv[1], argc, argv);
+    out->generate.max_new_tokens = 128;
     cop_config_default(&out->cfg);
     cop_status status = out->help ? COP_OK : load(out, argc, argv, err);
     if (status != COP_OK)
-        cop_config_fini(&out->cfg);
+        cop_cli_fini(out);
     return status;
 }
 
 void cop_cli_fini(cop_cli *cli)
 {
+    free(cli->generate.prompts);
     cop_config_fini(&cli->cfg);
 }

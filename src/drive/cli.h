@@ -5,6 +5,7 @@
 #include "base/log.h"
 #include "base/status.h"
 #include "config/config.h"
+#include "drive/generate.h"
 
 #include <stdbool.h>
 
@@ -13,7 +14,8 @@ typedef struct {
     const char *words[2]; /* positional arguments after it */
     int word_count;
     bool quiet, help;
-    cop_config cfg; /* file, then --set, -o and --skip-bad-lines */
+    cop_generate_arguments generate; /* of that command */
+    cop_config cfg;                  /* file, then the options that set keys */
 } cop_cli;
 
 /* Reads the command line; loads the config file where the command takes one. */

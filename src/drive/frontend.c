@@ -5,10 +5,10 @@
 #include "base/clock.h"
 #include "core/router.h"
 #include "drive/account.h"
+#include "drive/encoder.h"
 #include "drive/progress.h"
 #include "drive/provenance.h"
 #include "drive/setup.h"
-#include "drive/text.h"
 #include "workload/workload.h"
 
 #include <math.h>
@@ -26,7 +26,7 @@ struct cop_frontend {
     cop_frontend_options options;
     const cop_config *cfg;
     const cop_log *log;
-    cop_text *text; /* while opening, where the workload is text */
+    cop_encoder *encoder; /* while opening, where the workload is text */
     cop_workload *workload;
     cop_router *router;
     cop_router_actions actions;
@@ -102,8 +102,8 @@ static cop_status open_workload(cop_frontend *f, cop_error *err)
     options.progress_context = &watch;
     cop_status status = COP_OK;
     if (strcmp(f->cfg->workload_format, "sharegpt") == 0) {
-        status = cop_text_open(&f->text, f->cfg, weights, err);
-        options.encoder = status == COP_OK ? cop_text_encoder_of(f->text) : NULL;
+        status = cop_encoder_open(&f->encoder, f->cfg, weights, err);
+        options.encoder = status == COP_OK ? cop_encoder_ops(f->encoder) : NULL;
     }
     return status == COP_OK ? cop_workload_open(&f->workload, &options, err) : status;
 }
@@ -155,7 +155,7 @@ static cop_status open_record(cop_frontend *f, cop_error *err)
         return status;
     cop_record *r = f->record;
     cop_provenance_write(r, f->cfg, f->options.mpi_version);
-    status = cop_provenance_model(r, f->options.weights, f->text, err);
+    status = cop_provenance_model(r, f->options.weights, f->encoder, err);
     if (status != COP_OK)
         return status;
     cop_record_int(r, "workers", f->options.workers);
@@ -188,8 +188,8 @@ cop_status cop_frontend_open(cop_frontend **out, const cop_frontend_options *opt
     }
     if (status == COP_OK)
         status = open_record(f, err);
-    cop_text_close(f->text);
-    f->text = NULL;
+    cop_encoder_close(f->encoder);
+    f->encoder = NULL;
     f->options.greetings = NULL; /* borrowed during open only */
     if (status != COP_OK) {
         cop_frontend_close(f, false, NULL);

@@ -58,7 +58,7 @@ void cop_provenance_write(cop_record *record, const cop_config *cfg, const char 
 }
 
 cop_status cop_provenance_model(cop_record *record, const cop_weights *weights,
-                                const cop_text *text, cop_error *err)
+                                const cop_encoder *encoder, cop_error *err)
 {
     uint64_t fingerprint;
     char hex[20];
@@ -74,10 +74,10 @@ cop_status cop_provenance_model(cop_record *record, const cop_weights *weights,
                     checkpoint ? cop_checkpoint_family(checkpoint) : "preset");
     cop_record_int(record, "model.parameters", (int64_t)cop_geometry_parameters(g));
     cop_record_text(record, "model.fingerprint", hex);
-    if (text) {
-        cop_record_text(record, "text.tokenizer", cop_text_path(text));
-        cop_record_text(record, "text.template", cop_text_template(text));
-        cop_record_int(record, "text.vocab", cop_text_vocab(text));
+    if (encoder) {
+        cop_record_text(record, "text.tokenizer", cop_encoder_path(encoder));
+        cop_record_text(record, "text.template", cop_encoder_template(encoder));
+        cop_record_int(record, "text.vocab", cop_encoder_vocab(encoder));
     }
     return COP_OK;
 }

@@ -3,7 +3,7 @@
 #define COP_DRIVE_PROVENANCE_H
 
 #include "config/config.h"
-#include "drive/text.h"
+#include "drive/encoder.h"
 #include "record/record.h"
 
 /* Every configuration key as `config.<path>` with `config.<path>.origin` (default, file, command
@@ -14,7 +14,7 @@ void cop_provenance_write(cop_record *record, const cop_config *cfg, const char 
  * model.parameters, model.fingerprint; and text.tokenizer, text.template, text.vocab where the
  * workload is text (else NULL). */
 cop_status cop_provenance_model(cop_record *record, const cop_weights *weights,
-                                const cop_text *text, cop_error *err);
+                                const cop_encoder *encoder, cop_error *err);
 
 const char *cop_build_revision(void);
 const char *cop_build_compiler(void);

@@ -94,3 +94,35 @@ void cop_setup_router(cop_router_options *out, const cop_config *cfg)
         .hot_replicas = (uint32_t)cfg->migration_hot_replicas,
     };
 }
+
+cop_status cop_setup_library(cop_model_options *model, cop_cache_options *cache,
+                             const cop_config *cfg, cop_error *err)
+{
+    if (strcmp(cfg->device_kind, "cpu") != 0)
+        return cop_fail(err, COP_ERR_UNSUPPORTED,
+                        "device.kind: generate and bench prompt_cache compute on the cpu, not on "
+                        "'%s'",
+                        cfg->device_kind);
+    int64_t tokens = cfg->cache_capacity_blocks * cfg->cache_block_tokens;
+    if (tokens > UINT32_MAX)
+        return cop_fail(err, COP_ERR_INVALID,
+                        "cache.capacity_blocks=%lld of %lld tokens: more than 2^32 tokens",
+                        (long long)cfg->cache_capacity_blocks, (long long)cfg->cache_block_tokens);
+    bool from_path = cfg->model_path[0];
+    *model = (cop_model_options){
+        .path = from_path ? cfg->model_path : NULL,
+        .preset = from_path ? NULL : cfg->model_preset,
+        .seed = (uint64_t)cfg->seed,
+        .precision = cfg->device_precision,
+        .weights = strcmp(cfg->model_weights, "int8") == 0 ? "int8" : NULL,
+        .isa = cfg->device_isa,
+        .threads = (uint32_t)cfg->device_threads,
+    };
+    *cache = (cop_cache_options){
+        .capacity_tokens = (uint32_t)tokens,
+        .block_tokens = (uint32_t)cfg->cache_block_tokens,
+        .eviction = cfg->cache_eviction,
+        .chunk_tokens = (uint32_t)cfg->scheduler_chunk_tokens,
+    };
+    return COP_OK;
+}

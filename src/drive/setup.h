@@ -3,6 +3,7 @@
 #define COP_DRIVE_SETUP_H
 
 #include "config/config.h"
+#include "coppice.h"
 #include "core/router.h"
 #include "core/worker.h"
 #include "device/device.h"
@@ -16,6 +17,10 @@ void cop_setup_device(cop_device_options *out, const cop_config *cfg, const cop_
                       uint32_t threads);
 void cop_setup_workload(cop_workload_options *out, const cop_config *cfg, uint32_t vocab);
 void cop_setup_worker(cop_worker_options *out, const cop_config *cfg);
+/* For the commands that are made of the public library; texts are borrowed from cfg.
+ * COP_ERR_UNSUPPORTED: a device other than the cpu. */
+cop_status cop_setup_library(cop_model_options *model, cop_cache_options *cache,
+                             const cop_config *cfg, cop_error *err);
 /* cost, workers, pool_blocks and max_context are the caller's to fill in. */
 void cop_setup_router(cop_router_options *out, const cop_config *cfg);
 

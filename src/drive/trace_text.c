@@ -4,8 +4,8 @@
 #include "base/hash.h"
 #include "base/map.h"
 #include "drive/bench.h"
+#include "drive/encoder.h"
 #include "drive/setup.h"
-#include "drive/text.h"
 #include "workload/sharegpt.h"
 
 #include <inttypes.h>
@@ -150,33 +150,33 @@ static void print_reuse(FILE *out, const cop_transcripts *t, uint32_t block_toke
 /* The vocabulary of a model is not looked at: this is about the text. */
 static cop_status print_tokens(FILE *out, const cop_config *cfg, cop_error *err)
 {
-    cop_text *text;
+    cop_encoder *encoder;
     cop_weights *weights = NULL;
     cop_sharegpt *reader = NULL;
     cop_transcripts transcripts = {0};
     cop_status status = cfg->model_path[0] ? cop_setup_weights(&weights, cfg, err) : COP_OK;
     if (status == COP_OK)
-        status = cop_text_open(&text, cfg, weights, err);
+        status = cop_encoder_open(&encoder, cfg, weights, err);
     cop_weights_close(weights);
     if (status != COP_OK)
         return status;
     status = cop_sharegpt_open(&reader, cfg->workload_path, cfg->workload_skip_bad_lines, err);
     cop_transcripts_options options = {
-        .encoder = cop_text_encoder_of(text),
-        .vocab = cop_text_vocab(text),
+        .encoder = cop_encoder_ops(encoder),
+        .vocab = cop_encoder_vocab(encoder),
         .limit = (uint64_t)cfg->workload_limit,
         .max_output_tokens = (uint32_t)cfg->workload_max_output_tokens,
     };
     if (status == COP_OK)
         status = cop_transcripts_read(&transcripts, reader, &options, err);
     if (status == COP_OK) {
-        fprintf(out, "%-26s %s, template %s\n", "tokenizer", cop_text_path(text),
-                cop_text_template(text));
+        fprintf(out, "%-26s %s, template %s\n", "tokenizer", cop_encoder_path(encoder),
+                cop_encoder_template(encoder));
         print_reuse(out, &transcripts, (uint32_t)cfg->cache_block_tokens);
     }
     cop_transcripts_fini(&transcripts);
     cop_sharegpt_close(reader);
-    cop_text_close(text);
+    cop_encoder_close(encoder);
     return status;
 }
 

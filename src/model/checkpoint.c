@@ -285,8 +285,8 @@ static size_t tensor_bytes(const cop_geometry *g, cop_tensor tensor, cop_dtype d
  * pieces, page fault by page fault. */
 static void read_ahead(const void *data, size_t bytes)
 {
-    uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), start = (uintptr_t)data / page * page;
-    madvise((void *)start, (uintptr_t)data + bytes - start, MADV_WILLNEED);
+    const size_t before = (uintptr_t)data % (uintptr_t)sysconf(_SC_PAGESIZE);
+    madvise((uint8_t *)data - before, before + bytes, MADV_WILLNEED);
 }
 
 static cop_status read_rows(const void *self, cop_tensor tensor, uint32_t layer, uint32_t row,

@@ -8,8 +8,9 @@
  * the file (F32, F16, BF16). Families: qwen2 (Qwen2, Qwen2.5), qwen3, llama (Llama 2, 3.x), mistral.
  * What a config asks for and this transformer lacks (another architecture, experts, a sliding
  * window in use, quantised weights, another activation, an unknown RoPE scaling) is an error that
- * names it. Every tensor that the geometry wants must be there, with its shape; nothing is
- * allocated from a number in a file before the number was checked. */
+ * names it. Every tensor that the geometry wants must be there, with its shape, and a layer must hold
+ * no other: it would be left out of the arithmetic. Nothing is allocated from a number in a file
+ * before the number was checked. */
 #ifndef COP_MODEL_CHECKPOINT_H
 #define COP_MODEL_CHECKPOINT_H
 

@@ -11,7 +11,7 @@
 #include "model/geometry.h"
 
 typedef struct {
-    cop_geometry geometry; /* name: NULL. Products of two of its sizes fit 40 bits */
+    cop_geometry geometry; /* name: NULL. Products of two of its sizes fit 45 bits */
     const char *family;    /* static: "qwen2", "qwen3", "llama", "mistral" */
 } cop_checkpoint_config;
 

@@ -185,3 +185,10 @@ uint64_t cop_geometry_parameters(const cop_geometry *g)
     return cop_geometry_linear_weights(g) + norms + biases +
            (g->tied_embeddings ? embedding : 2 * embedding);
 }
+
+double cop_geometry_work(const cop_geometry *g, uint32_t start, uint32_t count)
+{
+    double n = count, pairs = n * start + n * (n + 1) / 2;
+    return 2 * n * (double)cop_geometry_linear_weights(g) +
+           4 * pairs * g->layers * g->q_heads * g->head_dim + 2.0 * g->vocab * g->hidden;
+}

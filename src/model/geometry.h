@@ -50,5 +50,8 @@ double cop_geometry_rope_frequency(const cop_geometry *g, uint32_t i);
 uint64_t cop_geometry_kv_bytes(const cop_geometry *g, uint32_t element_bytes);
 uint64_t cop_geometry_linear_weights(const cop_geometry *g); /* without embedding and head */
 uint64_t cop_geometry_parameters(const cop_geometry *g);
+/* Operations of computing `count` tokens after `start`, a product and a sum counting two: linear
+ * layers, scores and values of causal attention, one row of the head. */
+double cop_geometry_work(const cop_geometry *g, uint32_t start, uint32_t count);
 
 #endif

@@ -2,10 +2,16 @@
  *
  *     chatml    <|im_start|>user\nTEXT<|im_end|>\n ... <|im_start|>assistant\n          Qwen
  *     llama3    <|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\nTEXT<|eot_id|> ...
- *     mistral   <s>[INST] TEXT[/INST] ANSWER</s> ...
+ *     mistral   <s>[INST] TEXT[/INST] ANSWER</s>[INST] ...                            v0.3
  *
  * Text of a message is plain text: a "<|im_end|>" in it does not end the message (Hugging Face's
- * templates would let it). No template adds a system message, a date or tools of its own. */
+ * templates would let it). White space around a message is dropped where the published templates
+ * drop it: llama3 everywhere, mistral in answers. No template adds a system message, a date or tools
+ * of its own.
+ *
+ * mistral: a vocabulary without [INST] and [/INST] (v0.1) has them as text. A system message goes,
+ * with an empty line, before the first message of the user. The templates since v0.3 put it before
+ * the last, where it would change every token since the turn before. */
 #ifndef COP_TOKENIZER_CHAT_H
 #define COP_TOKENIZER_CHAT_H
 
@@ -22,7 +28,8 @@ const char *cop_chat_name(const cop_chat *chat);
 uint32_t cop_chat_stop(const cop_chat *chat); /* the token that ends an answer */
 
 /* Appends the tokens of a conversation; `ask`: ends with what makes the assistant speak. Roles must
- * alternate user, assistant, user, ..., after an optional system message. */
+ * alternate user, assistant, user, ..., after an optional system message; `ask` wants the user's
+ * last. COP_ERR_INVALID if they do not; *out is as it was then. The chat borrows the tokenizer. */
 cop_status cop_chat_encode(cop_chat *chat, const cop_chat_message *messages, size_t count, bool ask,
                            cop_tokens *out, cop_error *err);
 

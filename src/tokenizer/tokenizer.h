@@ -39,6 +39,9 @@ enum {
 cop_status cop_tokenizer_encode(cop_tokenizer *tokenizer, const char *text, size_t bytes,
                                 unsigned flags, cop_tokens *out, cop_error *err);
 
+/* Forgets the words that were seen, for measurements. */
+void cop_tokenizer_forget(cop_tokenizer *tokenizer);
+
 /* Bytes that a stream of tokens stands for, given out in whole characters: a token can end in the
  * middle of one. */
 typedef struct {
@@ -50,9 +53,9 @@ typedef struct {
 } cop_decoder;
 
 void cop_decoder_init(cop_decoder *decoder, const cop_tokenizer *tokenizer, bool keep_special);
-/* Bytes that `id` completes: at most COP_DECODE_MORE more than the token has, ill-formed ones as
- * U+FFFD. Returns how many were written to out[capacity]; needed room if that is more. Unknown ids
- * stand for nothing. */
+/* Bytes that `id` completes, ill-formed ones as U+FFFD. Returns how many were written to
+ * out[capacity]; or the room that is needed, if that is more: nothing happened then but that out may
+ * hold anything. Unknown ids stand for nothing. */
 size_t cop_decoder_push(cop_decoder *decoder, uint32_t id, char *out, size_t capacity);
 /* What is held at the end of the stream, ill-formed as it is: U+FFFD, or nothing. */
 size_t cop_decoder_end(cop_decoder *decoder, char *out, size_t capacity);

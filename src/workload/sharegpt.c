@@ -284,15 +284,6 @@ static cop_status make_dialogue(cop_sharegpt *r, cop_dialogue *d, cop_error *err
     return COP_OK;
 }
 
-/* Names from the file can hold anything: a message stays one line. */
-static cop_status one_line(cop_status status, cop_error *err)
-{
-    for (char *c = err->text; status != COP_OK && *c; c++)
-        if ((unsigned char)*c < ' ')
-            *c = ' ';
-    return status;
-}
-
 static cop_status next_dialogue(cop_sharegpt *r, cop_dialogue *d, cop_error *err)
 {
     *d = (cop_dialogue){.line = r->line, .number = r->counts.conversations + 1};
@@ -328,7 +319,7 @@ cop_status cop_sharegpt_next(cop_sharegpt *r, cop_dialogue *out, bool *found, co
         if (status == COP_OK && more)
             status = next_dialogue(r, &d, err);
         if (status != COP_OK)
-            return one_line(status, err);
+            return status;
         if (d.turns || !more) {
             r->found += d.turns > 0;
             *out = d;

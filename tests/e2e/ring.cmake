@@ -1,7 +1,9 @@
-# Whole runs of the program under mpirun, their records read back with h5py.
-set(e2e_tests exact cluster faults)
+# The program as people start it: commands of one process, then whole runs under mpirun, their
+# records read back with h5py.
+set(e2e_tests generate prompt_cache exact cluster faults text)
 if(COPPICE_SANITIZE)
-    set(e2e_tests sanitized) # one run with everything on; the others would take too long
+    # of the runs one with everything on; the others would take too long
+    set(e2e_tests generate prompt_cache sanitized)
 endif()
 foreach(name ${e2e_tests})
     add_test(NAME e2e.${name}

@@ -1,7 +1,9 @@
-"""One cluster with everything on, for builds with sanitizers: pulls, replicas, faults, eviction."""
+"""One cluster with everything on, for builds with sanitizers: pulls, replicas, faults, eviction; and
+one that replays conversations."""
 import unittest
 
 from cluster import ClusterTest
+from test_text import TEXT, TOKENIZER
 
 
 class Sanitized(ClusterTest):
@@ -19,6 +21,10 @@ class Sanitized(ClusterTest):
             done += (record["transfers"]["outcome"] == 0).sum()
         self.assertGreater(evicted, 0)
         self.assertGreater(done, 0)
+
+    def test_conversations(self):
+        record = self.run_cluster(2, "text.h5", {**TEXT, "model.tokenizer": TOKENIZER})
+        self.assertEqual(len(self.check_sums(record)), 55)
 
 
 if __name__ == "__main__":

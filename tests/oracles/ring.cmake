@@ -56,3 +56,27 @@ foreach(checkpoint qwen2 qwen2-untied qwen3 llama3 mistral)
         endforeach()
     endforeach()
 endforeach()
+
+# Tokens of 24,000 lines against digests of what Hugging Face `tokenizers` said (tokenizer_corpus.py).
+add_executable(encode_lines ${CMAKE_CURRENT_LIST_DIR}/encode_lines.c)
+target_link_libraries(encode_lines PRIVATE coppice_tokenizer)
+set_target_properties(encode_lines PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+
+function(coppice_corpus name tokenizer)
+    if(COPPICE_PYTHON)
+        add_test(NAME oracles.tokenizer_${name}
+                 COMMAND ${COPPICE_PYTHON} ${CMAKE_SOURCE_DIR}/tests/oracles/tokenizer_corpus.py
+                         check $<TARGET_FILE:encode_lines> ${tokenizer}
+                         ${CMAKE_SOURCE_DIR}/tests/data/tokenizers/${name}.digests)
+    else()
+        add_test(NAME oracles.tokenizer_${name} COMMAND sh -c "echo 'skipped: no python3'; exit 77")
+    endif()
+    set_tests_properties(oracles.tokenizer_${name} PROPERTIES LABELS oracles TIMEOUT 300
+                         SKIP_RETURN_CODE 77)
+endfunction()
+
+foreach(name qwen-small llama3-small mistral-small)
+    coppice_corpus(${name} ${CMAKE_SOURCE_DIR}/tests/data/tokenizers/${name}.json)
+endforeach()
+# The vocabulary of Qwen2.5 and Qwen3, too large to be kept here.
+coppice_corpus(qwen3 ${CMAKE_SOURCE_DIR}/../shared/models/qwen3-tokenizer/tokenizer.json)

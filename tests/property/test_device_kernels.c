@@ -198,7 +198,7 @@ static void check_norm(const cop_kernels *kernels, cop_rng *rng)
 
 static void check_elements(const cop_kernels *kernels, cop_rng *rng)
 {
-    float x[128], b[128], c[128], y[128];
+    float x[128], b[128], c[128], y[128], product[128];
     for (int round = 0; round < 200; round++) {
         for (int i = 0; i < 128; i++) {
             x[i] = uniform(rng, round % 2 ? 4 : 150); /* silu at its ends too */
@@ -223,6 +223,10 @@ static void check_elements(const cop_kernels *kernels, cop_rng *rng)
         kernels->add(y, b, 128);
         for (int i = 0; i < 128; i++)
             assert_true(y[i] == x[i] + b[i]);
+        memcpy(product, y, sizeof y);
+        kernels->multiply(product, c, 128);
+        for (int i = 0; i < 128; i++)
+            assert_true(product[i] == y[i] * c[i]);
         kernels->scale(y, c[0], 128);
         for (int i = 0; i < 128; i++)
             assert_true(y[i] == (x[i] + b[i]) * c[0]);
@@ -299,6 +303,32 @@ static void check_packing(const cop_kernels *kernels, cop_rng *rng)
     free(out);
 }
 
+static void check_unpacking(const cop_kernels *kernels, cop_rng *rng)
+{
+    enum { K = 192 };
+    int8_t *in = cop_malloc(K * 64);
+    char *out = cop_malloc(K * 64 * kernels->panel_bytes);
+    for (int i = 0; i < K * 64; i++)
+        in[i] = (int8_t)((int)cop_rng_below(rng, 255) - 127);
+    for (size_t k = 4; k <= K; k += 4 * (1 + cop_rng_below(rng, 8))) {
+        memset(out, 0xff, K * 64 * kernels->panel_bytes);
+        kernels->unpack(in, k, out);
+        for (size_t i = 0; i < k * 64; i++) {
+            size_t at = i / 256 * 4 + i % 4, column = i / 4 % 64;
+            assert_true(panel_at(out, at, column, kernels->panel_bytes == 2) == in[i] * 0x1p24);
+        }
+        for (size_t i = k * 64 * kernels->panel_bytes; i < K * 64 * kernels->panel_bytes; i++)
+            assert_int_equal((uint8_t)out[i], 0xff); /* and not an element more */
+    }
+    free(in);
+    free(out);
+}
+
+static void test_int8_unpacks_exactly(void **state)
+{
+    for_all_kernels(check_unpacking);
+}
+
 static void test_packing_moves_every_element(void **state)
 {
     for_all_kernels(check_packing);
@@ -317,6 +347,7 @@ int main(void)
         cmocka_unit_test(test_elementwise),
         cmocka_unit_test(test_softmax),
         cmocka_unit_test(test_packing_moves_every_element),
+        cmocka_unit_test(test_int8_unpacks_exactly),
         cmocka_unit_test(test_bf16_unit_is_what_bounds_assume),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -121,10 +121,12 @@ static char *told(cop_status (*tell)(const cop_config *, FILE *, cop_error *), c
     FILE *out = open_memstream(&text, &size);
     cop_config cfg;
     cop_error err;
-    memset(&cfg, 0, sizeof cfg);
-    cfg.workload_path = (char *)path;
+    cop_config_default(&cfg);
+    free(cfg.workload_path);
+    cfg.workload_path = strdup(path);
     cfg.bench_repeats = 1;
     cop_status status = tell(&cfg, out, &err);
+    cop_config_fini(&cfg);
     fclose(out);
     if (status != COP_OK)
         fail_msg("%s", err.text);

@@ -97,7 +97,7 @@ static const struct {
                                 "byte 78 on"},
     {"[" GOOD ",{}]", "t.json:1: conversation 2: it has no 'conversations' or 'messages'"},
     {"[\n{\"id\":\"x\\ny\",\"conversations\":5}]",
-     "t.json:2: conversation 1 ('x y'): 'conversations' is an integer, not an array"},
+     "t.json:2: conversation 1 ('x?y'): 'conversations' is an integer, not an array"},
     {"{\"messages\":{}}", "t.json:1: conversation 1: 'messages' is an object, not an array"},
     {C("7"), "t.json:1: conversation 1: message 1 is an integer, not an object"},
     {C("{\"value\":\"a\"}"), "t.json:1: conversation 1: message 1 has no 'from' or 'role'"},

@@ -1,0 +1,195 @@
+/* The tokenizer, one core: a text (bench.text) to tokens and back, beside what nothing that reads
+ * every byte, or finds every word with PCRE2, can be faster than.
+ *
+ * cold: no word is known, each must be merged once; warm: every word that fits the cache is known.
+ * The regex is Qwen2's, whatever the tokenizer's own is. A repetition makes passes for 200 ms and
+ * keeps its fastest; the median of bench.repeats such repetitions is printed, in 10^6 bytes of text
+ * a second. */
+#include "base/alloc.h"
+#include "base/clock.h"
+#include "base/file_map.h"
+#include "base/median.h"
+#include "drive/bench.h"
+#include "tokenizer/regex.h"
+#include "tokenizer/tokenizer.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const int64_t repetition_ns = 200 * COP_NS_PER_MS;
+
+static const char qwen2_regex[] =
+    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}| "
+    "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+|\\s+(?!\\S)|\\s+";
+
+typedef struct {
+    cop_tokenizer *tokenizer;
+    cop_regex *regex;
+    cop_file_map file;
+    const char *text;
+    size_t bytes;
+    cop_tokens tokens;
+    size_t lines, words; /* set by the passes */
+    char *decoded;
+    size_t decoded_capacity;
+} subject;
+
+typedef cop_status (*pass)(subject *s, cop_error *err);
+
+static cop_status pass_bytes(subject *s, cop_error *err)
+{
+    const char *p = s->text, *end = s->text + s->bytes;
+    s->lines = 0;
+    while (p < end && (p = memchr(p, '\n', (size_t)(end - p)))) {
+        s->lines++;
+        p++;
+    }
+    return COP_OK;
+}
+
+static cop_status pass_regex(subject *s, cop_error *err)
+{
+    size_t begin = 0, end = 0;
+    s->words = 0;
+    cop_status status = COP_OK;
+    while (status == COP_OK && end < s->bytes && begin != COP_NO_MATCH) {
+        status = cop_regex_find(s->regex, s->text, s->bytes, end, &begin, &end, err);
+        s->words++;
+    }
+    return status;
+}
+
+static cop_status pass_warm(subject *s, cop_error *err)
+{
+    s->tokens.count = 0;
+    return cop_tokenizer_encode(s->tokenizer, s->text, s->bytes, COP_ENCODE_ADDED, &s->tokens, err);
+}
+
+static cop_status pass_cold(subject *s, cop_error *err)
+{
+    cop_tokenizer_forget(s->tokenizer);
+    return pass_warm(s, err);
+}
+
+static cop_status pass_lines(subject *s, cop_error *err)
+{
+    const char *p = s->text, *end = s->text + s->bytes;
+    cop_status status = COP_OK;
+    s->tokens.count = 0;
+    while (p < end && status == COP_OK) {
+        const char *newline = memchr(p, '\n', (size_t)(end - p));
+        const char *stop = newline ? newline + 1 : end;
+        status = cop_tokenizer_encode(s->tokenizer, p, (size_t)(stop - p), COP_ENCODE_ADDED,
+                                      &s->tokens, err);
+        p = stop;
+    }
+    return status;
+}
+
+static cop_status pass_decode(subject *s, cop_error *err)
+{
+    cop_decoder decoder;
+    cop_decoder_init(&decoder, s->tokenizer, true);
+    for (size_t i = 0; i < s->tokens.count; i++) {
+        size_t n = cop_decoder_push(&decoder, s->tokens.ids[i], s->decoded, s->decoded_capacity);
+        if (n > s->decoded_capacity) {
+            COP_GROW(s->decoded, s->decoded_capacity, n);
+            cop_decoder_push(&decoder, s->tokens.ids[i], s->decoded, s->decoded_capacity);
+        }
+    }
+    return COP_OK;
+}
+
+/* One repetition: ns of its fastest pass. */
+static cop_status repeat(subject *s, pass run, int64_t *fastest_ns, cop_error *err)
+{
+    int64_t start_ns = cop_clock_ns(), begin_ns, end_ns = start_ns;
+    *fastest_ns = INT64_MAX;
+    do {
+        begin_ns = end_ns;
+        cop_status status = run(s, err);
+        if (status != COP_OK)
+            return status;
+        end_ns = cop_clock_ns();
+        *fastest_ns = end_ns - begin_ns < *fastest_ns ? end_ns - begin_ns : *fastest_ns;
+    } while (end_ns - start_ns < repetition_ns);
+    *fastest_ns = *fastest_ns ? *fastest_ns : 1;
+    return COP_OK;
+}
+
+static cop_status measure(subject *s, pass run, size_t repeats, double *mb_s, cop_error *err)
+{
+    double *rates = cop_malloc(repeats * sizeof *rates);
+    cop_status status = COP_OK;
+    for (size_t i = 0; i < repeats && status == COP_OK; i++) {
+        int64_t fastest_ns = 1;
+        status = repeat(s, run, &fastest_ns, err);
+        rates[i] = (double)s->bytes * 1e3 / (double)fastest_ns;
+    }
+    if (status == COP_OK)
+        *mb_s = cop_median(rates, repeats);
+    free(rates);
+    return status;
+}
+
+static cop_status print_rows(subject *s, const cop_config *cfg, FILE *out, cop_error *err)
+{
+    static const struct {
+        const char *name;
+        pass run;
+    } rows[] = {{"bytes alone (memchr)", pass_bytes},
+                {"regex alone (PCRE2)", pass_regex},
+                {"encode, warm, by lines", pass_lines},
+                {"encode, cold", pass_cold},
+                {"encode, warm", pass_warm},
+                {"decode", pass_decode}};
+    enum { ROWS = sizeof rows / sizeof *rows };
+    double mb_s[ROWS];
+    cop_status status = COP_OK;
+    for (int i = 0; i < ROWS && status == COP_OK; i++)
+        status = measure(s, rows[i].run, (size_t)cfg->bench_repeats, &mb_s[i], err);
+    if (status != COP_OK)
+        return status;
+    double bytes = (double)s->bytes, tokens = (double)s->tokens.count;
+    fprintf(out, "%s: %zu bytes, %zu lines, %zu words, %zu tokens; median of %lld\n",
+            cfg->bench_text, s->bytes, s->lines, s->words, s->tokens.count,
+            (long long)cfg->bench_repeats);
+    fprintf(out, "%-24s %10s %12s %10s\n", "", "MB/s", "Mtokens/s", "of regex");
+    for (int i = 0; i < ROWS; i++)
+        fprintf(out, "%-24s %10.1f %12.2f %10.3f\n", rows[i].name, mb_s[i],
+                mb_s[i] / bytes * tokens, mb_s[i] / mb_s[1]);
+    return COP_OK;
+}
+
+static cop_status open_subject(subject *s, const cop_config *cfg, cop_error *err)
+{
+    const char *path = *cfg->model_tokenizer ? cfg->model_tokenizer : cfg->model_path;
+    if (!*path || !*cfg->bench_text)
+        return cop_fail(err, COP_ERR_INVALID,
+                        "bench tokenizer needs model.tokenizer (or model.path) and bench.text");
+    cop_status status = cop_file_map_open(&s->file, cfg->bench_text, err);
+    if (status == COP_OK && s->file.size == 0)
+        status = cop_fail(err, COP_ERR_INVALID, "%s: is empty", cfg->bench_text);
+    if (status == COP_OK)
+        status = cop_tokenizer_open(&s->tokenizer, path, err);
+    if (status == COP_OK)
+        status =
+            cop_regex_open(&s->regex, qwen2_regex, sizeof qwen2_regex - 1, false, "bench", err);
+    s->text = (const char *)s->file.data;
+    s->bytes = s->file.size;
+    return status;
+}
+
+cop_status cop_bench_tokenizer(const cop_config *cfg, FILE *out, cop_error *err)
+{
+    subject s = {0};
+    cop_status status = open_subject(&s, cfg, err);
+    if (status == COP_OK)
+        status = print_rows(&s, cfg, out, err);
+    cop_tokenizer_close(s.tokenizer);
+    cop_regex_close(s.regex);
+    cop_file_map_close(&s.file);
+    free(s.tokens.ids);
+    free(s.decoded);
+    return status;
+}

@@ -1,3 +1,0 @@
-#include "tokenizer/tokenizer.h"
-
-typedef int cop_tokenizer_to_come;
