@@ -2,7 +2,7 @@
 # Installs libcoppice into a folder of its own and builds the example against it in every promised
 # way: pkg-config and CMake, shared and static. Each must run, with a preset and with a checkpoint.
 # The header must be C++ too.
-#     test_install.sh SOURCE_DIR BUILD_DIR      environment: CC, CMAKE, SANITIZE
+#     test_install.sh SOURCE_DIR BUILD_DIR      environment: CC, CMAKE, PYTHON, SANITIZE
 set -euo pipefail
 source=$1 build=$2
 example=$source/experiments/library/example.c
@@ -36,10 +36,9 @@ runs() { # PROGRAM: the second answer is the first, from the cache
         fi
     done
 }
-models=(tiny)
-for checkpoint in "$source"/tests/data/checkpoints/*/; do
-    [[ -f $checkpoint/tokenizer.json ]] && models+=("$checkpoint")
-done
+PYTHONPATH=$source/tests/e2e "$PYTHON" -B -c 'import checkpoint, sys; checkpoint.make(*sys.argv[1:])' \
+    "$source" "$work/checkpoint"
+models=(tiny "$work/checkpoint")
 
 "$CC" -Wall -Werror "${flags[@]}" "$example" $(pkg-config --cflags --libs coppice) -o "$work/shared"
 runs "$work/shared" "${models[@]}"
