@@ -45,26 +45,6 @@ static inline char *typed_tensor(const typed_weights *w, cop_weights_source seed
     return out;
 }
 
-static inline bool typed_has(const cop_geometry *g, cop_tensor tensor, uint32_t layer)
-{
-    switch (tensor) {
-    case COP_TENSOR_EMBED:
-    case COP_TENSOR_FINAL_NORM:
-        return layer == 0;
-    case COP_TENSOR_HEAD:
-        return layer == 0 && !g->tied_embeddings;
-    case COP_TENSOR_Q_BIAS:
-    case COP_TENSOR_K_BIAS:
-    case COP_TENSOR_V_BIAS:
-        return g->qkv_bias;
-    case COP_TENSOR_Q_NORM:
-    case COP_TENSOR_K_NORM:
-        return g->qk_norm;
-    default:
-        return true;
-    }
-}
-
 static inline void typed_open(typed_weights *w, const cop_geometry *g, uint64_t seed,
                               cop_dtype dtype)
 {
@@ -72,7 +52,7 @@ static inline void typed_open(typed_weights *w, const cop_geometry *g, uint64_t 
     *w = (typed_weights){.geometry = g, .dtype = dtype};
     w->tensor = cop_calloc((size_t)g->layers * COP_TENSORS, sizeof *w->tensor);
     for (uint32_t i = 0; i < g->layers * COP_TENSORS; i++)
-        if (typed_has(g, i % COP_TENSORS, i / COP_TENSORS))
+        if (i / COP_TENSORS < cop_tensor_layers(g, i % COP_TENSORS))
             w->tensor[i] =
                 typed_tensor(w, cop_weights_seeded(&seeded), i % COP_TENSORS, i / COP_TENSORS);
 }

@@ -2,14 +2,13 @@
  * every byte, or finds every word with PCRE2, can be faster than.
  *
  * cold: no word is known, each must be merged once; warm: every word that fits the cache is known.
- * The regex is Qwen2's, whatever the tokenizer's own is. A repetition makes passes for 200 ms and
- * keeps its fastest; the median of bench.repeats such repetitions is printed, in 10^6 bytes of text
- * a second. */
+ * The regex is Qwen2's, whatever the tokenizer's own is. In 10^6 bytes of text a second; see
+ * bench_rate.h. */
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/file_map.h"
-#include "base/median.h"
 #include "drive/bench.h"
+#include "drive/bench_rate.h"
 #include "tokenizer/regex.h"
 #include "tokenizer/tokenizer.h"
 
@@ -32,12 +31,11 @@ typedef struct {
     size_t lines, words; /* set by the passes */
     char *decoded;
     size_t decoded_capacity;
-} subject;
+} reading;
 
-typedef cop_status (*pass)(subject *s, cop_error *err);
-
-static cop_status pass_bytes(subject *s, cop_error *err)
+static cop_status pass_bytes(void *subject, cop_error *err)
 {
+    reading *s = subject;
     const char *p = s->text, *end = s->text + s->bytes;
     s->lines = 0;
     while (p < end && (p = memchr(p, '\n', (size_t)(end - p)))) {
@@ -47,8 +45,9 @@ static cop_status pass_bytes(subject *s, cop_error *err)
     return COP_OK;
 }
 
-static cop_status pass_regex(subject *s, cop_error *err)
+static cop_status pass_regex(void *subject, cop_error *err)
 {
+    reading *s = subject;
     size_t begin = 0, end = 0;
     s->words = 0;
     cop_status status = COP_OK;
@@ -59,20 +58,23 @@ static cop_status pass_regex(subject *s, cop_error *err)
     return status;
 }
 
-static cop_status pass_warm(subject *s, cop_error *err)
+static cop_status pass_warm(void *subject, cop_error *err)
 {
+    reading *s = subject;
     s->tokens.count = 0;
     return cop_tokenizer_encode(s->tokenizer, s->text, s->bytes, COP_ENCODE_ADDED, &s->tokens, err);
 }
 
-static cop_status pass_cold(subject *s, cop_error *err)
+static cop_status pass_cold(void *subject, cop_error *err)
 {
+    reading *s = subject;
     cop_tokenizer_forget(s->tokenizer);
     return pass_warm(s, err);
 }
 
-static cop_status pass_lines(subject *s, cop_error *err)
+static cop_status pass_lines(void *subject, cop_error *err)
 {
+    reading *s = subject;
     const char *p = s->text, *end = s->text + s->bytes;
     cop_status status = COP_OK;
     s->tokens.count = 0;
@@ -86,8 +88,9 @@ static cop_status pass_lines(subject *s, cop_error *err)
     return status;
 }
 
-static cop_status pass_decode(subject *s, cop_error *err)
+static cop_status pass_decode(void *subject, cop_error *err)
 {
+    reading *s = subject;
     cop_decoder decoder;
     cop_decoder_init(&decoder, s->tokenizer, true);
     for (size_t i = 0; i < s->tokens.count; i++) {
@@ -100,43 +103,11 @@ static cop_status pass_decode(subject *s, cop_error *err)
     return COP_OK;
 }
 
-/* One repetition: ns of its fastest pass. */
-static cop_status repeat(subject *s, pass run, int64_t *fastest_ns, cop_error *err)
-{
-    int64_t start_ns = cop_clock_ns(), begin_ns, end_ns = start_ns;
-    *fastest_ns = INT64_MAX;
-    do {
-        begin_ns = end_ns;
-        cop_status status = run(s, err);
-        if (status != COP_OK)
-            return status;
-        end_ns = cop_clock_ns();
-        *fastest_ns = end_ns - begin_ns < *fastest_ns ? end_ns - begin_ns : *fastest_ns;
-    } while (end_ns - start_ns < repetition_ns);
-    *fastest_ns = *fastest_ns ? *fastest_ns : 1;
-    return COP_OK;
-}
-
-static cop_status measure(subject *s, pass run, size_t repeats, double *mb_s, cop_error *err)
-{
-    double *rates = cop_malloc(repeats * sizeof *rates);
-    cop_status status = COP_OK;
-    for (size_t i = 0; i < repeats && status == COP_OK; i++) {
-        int64_t fastest_ns = 1;
-        status = repeat(s, run, &fastest_ns, err);
-        rates[i] = (double)s->bytes * 1e3 / (double)fastest_ns;
-    }
-    if (status == COP_OK)
-        *mb_s = cop_median(rates, repeats);
-    free(rates);
-    return status;
-}
-
-static cop_status print_rows(subject *s, const cop_config *cfg, FILE *out, cop_error *err)
+static cop_status print_rows(reading *s, const cop_config *cfg, FILE *out, cop_error *err)
 {
     static const struct {
         const char *name;
-        pass run;
+        cop_bench_pass run;
     } rows[] = {{"bytes alone (memchr)", pass_bytes},
                 {"regex alone (PCRE2)", pass_regex},
                 {"encode, warm, by lines", pass_lines},
@@ -145,9 +116,10 @@ static cop_status print_rows(subject *s, const cop_config *cfg, FILE *out, cop_e
                 {"decode", pass_decode}};
     enum { ROWS = sizeof rows / sizeof *rows };
     double mb_s[ROWS];
+    const cop_bench_rate_options options = {s->bytes, (size_t)cfg->bench_repeats, repetition_ns};
     cop_status status = COP_OK;
     for (int i = 0; i < ROWS && status == COP_OK; i++)
-        status = measure(s, rows[i].run, (size_t)cfg->bench_repeats, &mb_s[i], err);
+        status = cop_bench_rate(&options, rows[i].run, s, &mb_s[i], err);
     if (status != COP_OK)
         return status;
     double bytes = (double)s->bytes, tokens = (double)s->tokens.count;
@@ -161,7 +133,7 @@ static cop_status print_rows(subject *s, const cop_config *cfg, FILE *out, cop_e
     return COP_OK;
 }
 
-static cop_status open_subject(subject *s, const cop_config *cfg, cop_error *err)
+static cop_status open_reading(reading *s, const cop_config *cfg, cop_error *err)
 {
     const char *path = *cfg->model_tokenizer ? cfg->model_tokenizer : cfg->model_path;
     if (!*path || !*cfg->bench_text)
@@ -182,8 +154,8 @@ static cop_status open_subject(subject *s, const cop_config *cfg, cop_error *err
 
 cop_status cop_bench_tokenizer(const cop_config *cfg, FILE *out, cop_error *err)
 {
-    subject s = {0};
-    cop_status status = open_subject(&s, cfg, err);
+    reading s = {0};
+    cop_status status = open_reading(&s, cfg, err);
     if (status == COP_OK)
         status = print_rows(&s, cfg, out, err);
     cop_tokenizer_close(s.tokenizer);

@@ -59,23 +59,6 @@ static size_t place_of(cop_tensor tensor, uint32_t layer)
     return (int)tensor < MODEL_TENSORS ? tensor : tensor + (size_t)layer * LAYER_TENSORS;
 }
 
-static bool is_part(const cop_geometry *g, cop_tensor tensor)
-{
-    switch (tensor) {
-    case COP_TENSOR_HEAD:
-        return !g->tied_embeddings;
-    case COP_TENSOR_Q_BIAS:
-    case COP_TENSOR_K_BIAS:
-    case COP_TENSOR_V_BIAS:
-        return g->qkv_bias;
-    case COP_TENSOR_Q_NORM:
-    case COP_TENSOR_K_NORM:
-        return g->qk_norm;
-    default:
-        return true;
-    }
-}
-
 /* ---- The folder ---- */
 
 /* The last part of the path, as the user wrote it where that names a folder. */
@@ -202,7 +185,7 @@ static cop_status place_tensor(cop_checkpoint *c, cop_tensor tensor, uint32_t la
 {
     char name[128];
     const char *path;
-    if (!is_part(&c->config.geometry, tensor))
+    if (cop_tensor_layers(&c->config.geometry, tensor) == 0)
         return COP_OK;
     name_tensor(name, sizeof name, tensor, layer);
     const cop_safetensor *t = cop_checkpoint_files_find(&c->files, name, &path);
@@ -254,7 +237,7 @@ static bool is_known(const cop_checkpoint *c, const char *name)
         return true;
     for (uint32_t t = MODEL_TENSORS; t < COP_TENSORS; t++)
         if (strcmp(end + 1, tensor_names[t]) == 0)
-            return is_part(&c->config.geometry, t);
+            return cop_tensor_layers(&c->config.geometry, t) > 0;
     return false;
 }
 

@@ -17,23 +17,6 @@ static uint64_t hash_geometry(const cop_geometry *g)
     return cop_hash(real, sizeof real, cop_hash(whole, sizeof whole, 0));
 }
 
-static bool has_tensor(const cop_geometry *g, cop_tensor tensor)
-{
-    switch (tensor) {
-    case COP_TENSOR_HEAD:
-        return !g->tied_embeddings;
-    case COP_TENSOR_Q_BIAS:
-    case COP_TENSOR_K_BIAS:
-    case COP_TENSOR_V_BIAS:
-        return g->qkv_bias;
-    case COP_TENSOR_Q_NORM:
-    case COP_TENSOR_K_NORM:
-        return g->qk_norm;
-    default:
-        return true;
-    }
-}
-
 static cop_status hash_tensor(const cop_weights *w, cop_tensor tensor, uint32_t layer,
                               uint64_t *hash, cop_error *err)
 {
@@ -61,9 +44,7 @@ cop_status cop_weights_fingerprint(const cop_weights *w, uint64_t *out, cop_erro
     cop_status status = COP_OK;
     for (int t = 0; t < COP_TENSORS && status == COP_OK; t++) {
         cop_tensor tensor = (cop_tensor)t;
-        bool whole_model = tensor == COP_TENSOR_EMBED || tensor == COP_TENSOR_HEAD ||
-                           tensor == COP_TENSOR_FINAL_NORM;
-        uint32_t layers = !has_tensor(g, tensor) ? 0 : whole_model ? 1 : g->layers;
+        uint32_t layers = cop_tensor_layers(g, tensor);
         for (uint32_t layer = 0; layer < layers && status == COP_OK; layer++)
             status = hash_tensor(w, tensor, layer, &hash, err);
     }

@@ -42,6 +42,26 @@ cop_tensor_shape cop_tensor_shape_of(const cop_geometry *g, cop_tensor tensor)
     return (cop_tensor_shape){0, 0};
 }
 
+uint32_t cop_tensor_layers(const cop_geometry *g, cop_tensor tensor)
+{
+    switch (tensor) {
+    case COP_TENSOR_EMBED:
+    case COP_TENSOR_FINAL_NORM:
+        return 1;
+    case COP_TENSOR_HEAD:
+        return !g->tied_embeddings;
+    case COP_TENSOR_Q_BIAS:
+    case COP_TENSOR_K_BIAS:
+    case COP_TENSOR_V_BIAS:
+        return g->qkv_bias ? g->layers : 0;
+    case COP_TENSOR_Q_NORM:
+    case COP_TENSOR_K_NORM:
+        return g->qk_norm ? g->layers : 0;
+    default:
+        return g->layers;
+    }
+}
+
 typedef struct {
     uint32_t lo, hi; /* key of the tensor */
     int32_t base, shift;

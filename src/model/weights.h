@@ -51,6 +51,10 @@ typedef struct {
 
 cop_tensor_shape cop_tensor_shape_of(const cop_geometry *g, cop_tensor tensor);
 
+/* Layers that have the tensor: 0 if the model lacks it (a tied head, biases, QK norms), 1 for the
+ * three tensors of the whole model. */
+uint32_t cop_tensor_layers(const cop_geometry *g, cop_tensor tensor);
+
 typedef enum { COP_BF16, COP_F16, COP_F32 } cop_dtype;
 
 /* Where rows of a tensor lie: [rows][columns] of dtype. Borrowed: from the source for as long as it
