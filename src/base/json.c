@@ -9,8 +9,8 @@ static cop_status parse(cop_json **out, const char *text, size_t bytes, size_t f
                         size_t *consumed, const char *name, uint64_t line, cop_error *err)
 {
     json_error_t error;
-    json_t *root =
-        json_loadb(text, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | flags, &error);
+    json_t *root = json_loadb(
+        text, bytes, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY | JSON_ALLOW_NUL | flags, &error);
     if (!root)
         return cop_fail(
             err, COP_ERR_INVALID, "%s:%llu:%d: %s", name,
@@ -116,9 +116,12 @@ const char *cop_json_string(const cop_json *value, size_t *bytes)
 {
     if (!json_is_string(value))
         return NULL;
+    const char *text = json_string_value(value);
     if (bytes)
         *bytes = json_string_length(value);
-    return json_string_value(value);
+    else if (strlen(text) != json_string_length(value))
+        return NULL;
+    return text;
 }
 
 size_t cop_json_count(const cop_json *value)

@@ -1,5 +1,6 @@
 /* JSON (RFC 8259), read whole: jansson behind a narrow door. Strings are UTF-8, checked; an object
- * with the same key twice is an error, as is anything after the value. Values are borrowed from the
+ * with the same key twice is an error, as is anything after the value, half a surrogate pair, an
+ * integer beyond 64 bits and a key with a zero in it. Values are borrowed from the
  * document that cop_json_free ends. */
 #ifndef COP_BASE_JSON_H
 #define COP_BASE_JSON_H
@@ -42,7 +43,8 @@ const cop_json *cop_json_get(const cop_json *object, const char *key);
 bool cop_json_bool(const cop_json *value, bool *out);
 bool cop_json_int(const cop_json *value, int64_t *out);
 bool cop_json_number(const cop_json *value, double *out); /* an integer too */
-/* NULL if it is no string; else zero-terminated UTF-8 of *bytes bytes (bytes may be NULL). */
+/* NULL if it is no string; else zero-terminated UTF-8 of *bytes bytes. Who asks for no length gets
+ * NULL for a string with a zero in it, too. */
 const char *cop_json_string(const cop_json *value, size_t *bytes);
 
 size_t cop_json_count(const cop_json *value); /* of an array or object; else 0 */

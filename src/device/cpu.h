@@ -97,7 +97,6 @@ struct cop_device {
     float *factors;  /* of all matrices; int8 only */
     size_t columns;  /* of all matrices */
     float *vectors;  /* norms and biases */
-    size_t vectors_floats;
     float *final_norm;
     float *cosine, *sine; /* [max_context][head_dim / 2] */
 

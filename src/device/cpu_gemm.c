@@ -28,7 +28,7 @@ static void multiply_panel(const gemm *m, uint32_t panel, uint32_t first, uint32
     const cop_kernels *kernels = m->d->kernels;
     const uint32_t in = m->w->in, most = m->w->factors ? COP_INT8_BLOCK : COP_K_BLOCK;
     const size_t column_bytes = COP_PANEL * m->d->weight_bytes;
-    const char *block = m->w->panels + panel * in * column_bytes;
+    const char *block = m->w->panels + (size_t)panel * in * column_bytes;
     for (uint32_t k = 0; k < in; k += most) {
         uint32_t depth = min_u32(most, in - k);
         size_t part = (size_t)depth * 32; /* bytes that one tile prefetches */

@@ -222,19 +222,33 @@ static cop_status place_tensors(cop_checkpoint *c, cop_error *err)
                     more);
 }
 
-/* False for what changes a layer's arithmetic and would be left out: a bias, a scale, a norm. The
- * table of frequencies that old Llama checkpoints carry is made anew. */
+/* The table of frequencies that old Llama checkpoints carry is made anew. */
+static bool is_frequencies(const char *name)
+{
+    const char *last = strstr(name, "rotary_emb.inv_freq");
+    return last && strcmp(last, "rotary_emb.inv_freq") == 0;
+}
+
+/* False for what changes the arithmetic and would be left out: a bias, a scale, a norm. */
 static bool is_known(const cop_checkpoint *c, const char *name)
 {
     const size_t prefix = sizeof layer_prefix - 1;
-    if (strncmp(name, layer_prefix, prefix) != 0)
+    if (is_frequencies(name))
         return true;
-    char *end;
-    unsigned long layer = strtoul(name + prefix, &end, 10);
-    if (end == name + prefix || *end != '.' || layer >= c->config.geometry.layers)
+    if (strncmp(name, layer_prefix, prefix) != 0) {
+        for (uint32_t t = 0; t < MODEL_TENSORS;
+             t++) /* a tied model may have a head: the embedding */
+            if (strcmp(name, tensor_names[t]) == 0)
+                return true;
         return false;
-    if (strcmp(end + 1, "self_attn.rotary_emb.inv_freq") == 0)
-        return true;
+    }
+    char *end;
+    const char *digits = name + prefix;
+    if (*digits < '0' || *digits > '9' || (*digits == '0' && digits[1] != '.'))
+        return false;
+    unsigned long layer = strtoul(digits, &end, 10);
+    if (*end != '.' || layer >= c->config.geometry.layers)
+        return false;
     for (uint32_t t = MODEL_TENSORS; t < COP_TENSORS; t++)
         if (strcmp(end + 1, tensor_names[t]) == 0)
             return cop_tensor_layers(&c->config.geometry, t) > 0;
@@ -301,16 +315,7 @@ static uint64_t hash_tensor(const cop_checkpoint *c, cop_tensor tensor, uint32_t
 uint64_t cop_checkpoint_identity(const cop_checkpoint *c)
 {
     const cop_geometry *g = &c->config.geometry;
-    const uint32_t sizes[] = {
-        g->layers, g->hidden,      g->ffn,      g->q_heads, g->kv_heads,       g->head_dim,
-        g->vocab,  g->max_context, g->qkv_bias, g->qk_norm, g->tied_embeddings};
-    const double numbers[] = {g->rope_theta,
-                              g->rms_epsilon,
-                              g->rope_scaling.factor,
-                              g->rope_scaling.low_freq_factor,
-                              g->rope_scaling.high_freq_factor,
-                              g->rope_scaling.original_context};
-    uint64_t hash = cop_hash(numbers, sizeof numbers, cop_hash(sizes, sizeof sizes, 0));
+    uint64_t hash = cop_geometry_hash(g);
     for (uint32_t t = 0; t < MODEL_TENSORS; t++)
         hash = hash_tensor(c, t, 0, hash);
     for (uint32_t layer = 0; layer < g->layers; layer++)

@@ -8,8 +8,8 @@
  * the file (F32, F16, BF16). Families: qwen2 (Qwen2, Qwen2.5), qwen3, llama (Llama 2, 3.x), mistral.
  * What a config asks for and this transformer lacks (another architecture, experts, a sliding
  * window in use, quantised weights, another activation, an unknown RoPE scaling) is an error that
- * names it. Every tensor that the geometry wants must be there, with its shape, and a layer must hold
- * no other: it would be left out of the arithmetic. Nothing is allocated from a number in a file
+ * names it. Every tensor that the geometry wants must be there, with its shape, and there must
+ * be no other: it would be left out of the arithmetic. Nothing is allocated from a number in a file
  * before the number was checked. */
 #ifndef COP_MODEL_CHECKPOINT_H
 #define COP_MODEL_CHECKPOINT_H
@@ -28,7 +28,7 @@ cop_weights_source cop_checkpoint_source(const cop_checkpoint *checkpoint);
 /* XXH3 of the geometry and of every tensor's bytes, whatever the files they lie in. */
 uint64_t cop_checkpoint_identity(const cop_checkpoint *checkpoint);
 /* Tokens that end an answer (eos_token_id of generation_config.json, else of config.json): *count
- * may be 0. Borrowed. */
+ * may be 0. Each is in the vocabulary, or the checkpoint does not open. Borrowed. */
 const uint32_t *cop_checkpoint_stops(const cop_checkpoint *checkpoint, size_t *count);
 
 #endif

@@ -268,6 +268,11 @@ static void read_rope_scaling(reader *r, const cop_json *rope, const char *key, 
     type = type ? type : string(r, rope, "type"); /* before transformers 4.43 */
     char where[32];
     snprintf(where, sizeof where, "%s.", key);
+    if (!type && cop_json_get(rope, "factor"))
+        fail(r, COP_ERR_UNSUPPORTED,
+             "%s has a factor but no rope_type; 'default' and 'llama3' are "
+             "supported",
+             key);
     if (!type || strcmp(type, "default") == 0)
         return;
     if (strcmp(type, "llama3") != 0) {

@@ -29,6 +29,11 @@ bool cop_checkpoint_has(const char *folder, const char *file)
 static cop_status add_shard(cop_checkpoint_files *files, const char *folder, const char *file,
                             cop_error *err)
 {
+    if (!cop_checkpoint_has(folder, file))
+        return cop_fail(err, COP_ERR_INVALID,
+                        "%s/model.safetensors.index.json: weight_map names '%.100s', which is not "
+                        "in the folder",
+                        folder, file);
     char *path = cop_checkpoint_path(folder, file);
     cop_safetensors *shard;
     cop_status status = cop_safetensors_open(&shard, path, err);

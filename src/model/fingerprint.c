@@ -6,17 +6,6 @@
 
 #include <stdlib.h>
 
-static uint64_t hash_geometry(const cop_geometry *g)
-{
-    const cop_rope_scaling *s = &g->rope_scaling;
-    uint64_t whole[] = {g->layers,   g->hidden,          g->ffn,        g->q_heads,
-                        g->kv_heads, g->head_dim,        g->vocab,      g->qk_norm,
-                        g->qkv_bias, g->tied_embeddings, g->max_context};
-    double real[] = {g->rope_theta,      g->rms_epsilon,      s->factor,
-                     s->low_freq_factor, s->high_freq_factor, s->original_context};
-    return cop_hash(real, sizeof real, cop_hash(whole, sizeof whole, 0));
-}
-
 static cop_status hash_tensor(const cop_weights *w, cop_tensor tensor, uint32_t layer,
                               uint64_t *hash, cop_error *err)
 {
@@ -40,7 +29,7 @@ static cop_status hash_tensor(const cop_weights *w, cop_tensor tensor, uint32_t 
 cop_status cop_weights_fingerprint(const cop_weights *w, uint64_t *out, cop_error *err)
 {
     const cop_geometry *g = cop_weights_geometry(w);
-    uint64_t hash = hash_geometry(g);
+    uint64_t hash = cop_geometry_hash(g);
     cop_status status = COP_OK;
     for (int t = 0; t < COP_TENSORS && status == COP_OK; t++) {
         cop_tensor tensor = (cop_tensor)t;

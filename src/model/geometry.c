@@ -1,5 +1,6 @@
 #include "model/geometry.h"
 
+#include "base/hash.h"
 #include "base/text.h"
 
 #include <math.h>
@@ -161,6 +162,17 @@ double cop_geometry_rope_frequency(const cop_geometry *g, uint32_t i)
         return frequency;
     double smooth = (turns - s->low_freq_factor) / (s->high_freq_factor - s->low_freq_factor);
     return (1 - smooth) * frequency / s->factor + smooth * frequency;
+}
+
+uint64_t cop_geometry_hash(const cop_geometry *g)
+{
+    const cop_rope_scaling *s = &g->rope_scaling;
+    uint64_t whole[] = {g->layers,   g->hidden,          g->ffn,        g->q_heads,
+                        g->kv_heads, g->head_dim,        g->vocab,      g->qk_norm,
+                        g->qkv_bias, g->tied_embeddings, g->max_context};
+    double real[] = {g->rope_theta,      g->rms_epsilon,      s->factor,
+                     s->low_freq_factor, s->high_freq_factor, s->original_context};
+    return cop_hash(real, sizeof real, cop_hash(whole, sizeof whole, 0));
 }
 
 uint64_t cop_geometry_kv_bytes(const cop_geometry *g, uint32_t element_bytes)

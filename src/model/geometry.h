@@ -46,6 +46,8 @@ const cop_geometry *cop_geometry_at(size_t i); /* NULL past the end */
  * original_context / high_freq_factor not at all, linearly between. */
 double cop_geometry_rope_frequency(const cop_geometry *g, uint32_t i);
 
+uint64_t cop_geometry_hash(const cop_geometry *g); /* of everything but the name */
+
 /* KV bytes of one token: 2 * layers * kv_heads * head_dim * element_bytes. */
 uint64_t cop_geometry_kv_bytes(const cop_geometry *g, uint32_t element_bytes);
 uint64_t cop_geometry_linear_weights(const cop_geometry *g); /* without embedding and head */

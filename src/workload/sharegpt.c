@@ -146,22 +146,46 @@ static cop_status find_element(cop_sharegpt *r, bool *more, cop_error *err)
                       err);
 }
 
-/* Parses the element at `at` and moves behind it. */
-static cop_status take_element(cop_sharegpt *r, cop_error *err)
+static void move_to(cop_sharegpt *r, const char *behind)
 {
-    size_t left = (size_t)(r->end - r->at), bytes;
-    cop_status status = cop_json_parse_first(
-        &r->element, r->at, left < MAX_ELEMENT ? left : MAX_ELEMENT, &bytes, r->name, r->line, err);
-    if (status != COP_OK) {
-        char what[COP_ERROR_TEXT];
-        snprintf(what, sizeof what, "%s", err->text);
-        return cop_fail(err, COP_ERR_CORRUPT, "%s, in conversation %llu, from byte %zu on", what,
-                        (unsigned long long)r->counts.conversations + 1, (size_t)(r->at - r->text));
-    }
-    const char *behind = r->at + bytes;
     for (; (r->at = memchr(r->at, '\n', (size_t)(behind - r->at))); r->at++)
         r->line++;
     r->at = behind;
+}
+
+/* Where the braces of the element at `at` end, whatever stands between them; NULL: nowhere. */
+static const char *find_end(const cop_sharegpt *r)
+{
+    size_t depth = 0;
+    bool quoted = false;
+    for (const char *p = r->at; p < r->end; p++) {
+        if (quoted && *p == '\\')
+            p++;
+        else if (*p == '"')
+            quoted = !quoted;
+        else if (!quoted && *p == '{')
+            depth++;
+        else if (!quoted && *p == '}' && --depth == 0)
+            return p + 1;
+    }
+    return NULL;
+}
+
+/* Parses the element at `at` and moves behind it. Its text may be no JSON, or JSON that base/json.h
+ * does not take: with skip_bad it is passed over then, and r->element stays NULL. */
+static cop_status take_element(cop_sharegpt *r, cop_error *err)
+{
+    size_t left = (size_t)(r->end - r->at), bytes;
+    cop_error why;
+    cop_status status =
+        cop_json_parse_first(&r->element, r->at, left < MAX_ELEMENT ? left : MAX_ELEMENT, &bytes,
+                             r->name, r->line, &why);
+    const char *behind = status == COP_OK ? r->at + bytes : r->skip_bad ? find_end(r) : NULL;
+    if (!behind)
+        return cop_fail(err, COP_ERR_CORRUPT, "%s, in conversation %llu, from byte %zu on",
+                        why.text, (unsigned long long)r->counts.conversations + 1,
+                        (size_t)(r->at - r->text));
+    move_to(r, behind);
     return COP_OK;
 }
 
@@ -291,6 +315,9 @@ static cop_status next_dialogue(cop_sharegpt *r, cop_dialogue *d, cop_error *err
     if (status != COP_OK)
         return status;
     r->counts.conversations++;
+    r->counts.bad += !r->element;
+    if (!r->element)
+        return COP_OK;
     const char *id = cop_json_string(cop_json_get(r->element, "id"), NULL);
     d->id = id ? id : "";
     cop_error why;

@@ -26,7 +26,7 @@
  *
  * Errors are COP_ERR_CORRUPT, "FILE:LINE: conversation N ('ID'): what", LINE where the element
  * begins (files on one line exist: hence N, from 1). With skip_bad such conversations are counted
- * and passed over; text that is no JSON always ends the reading. */
+ * and passed over, also those whose text is no JSON, as long as their braces tell where they end. */
 #ifndef COP_WORKLOAD_SHAREGPT_H
 #define COP_WORKLOAD_SHAREGPT_H
 
@@ -34,7 +34,10 @@
 #include "base/request.h"
 #include "base/status.h"
 
-enum { COP_SHAREGPT_MAX_TOKENS = 1 << 27 }; /* of a turn, with all before it */
+enum {
+    COP_SHAREGPT_MAX_TOKENS = 1 << 27, /* of a turn, with all before it */
+    COP_SHAREGPT_MAX_ENCODED = 1 << 24 /* of all turns of a conversation, each with all before it */
+};
 
 /* ---- reading ---------------------------------------------------------------------------- */
 
@@ -99,7 +102,8 @@ typedef struct {
 
 /* Turn t: the prompt is chat(messages up to user message t, ask), the answer is text(answer t), cut
  * to max_output_tokens; the prompts after it have the answer whole. A turn with a prompt or an
- * answer of no token is left out. */
+ * answer of no token is left out. A conversation of too many turns is an error: the work grows with
+ * their square. */
 cop_status cop_transcripts_read(cop_transcripts *out, cop_sharegpt *reader,
                                 const cop_transcripts_options *options, cop_error *err);
 void cop_transcripts_fini(cop_transcripts *transcripts);

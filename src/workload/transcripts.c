@@ -88,13 +88,19 @@ static bool is_full(const cop_transcripts *t, const cop_transcripts_options *o)
 static cop_status add_dialogue(cop_transcripts *out, const cop_transcripts_options *o,
                                const cop_dialogue *d, scratch *s, cop_error *err)
 {
-    size_t turns_before = out->turn_count;
+    size_t turns_before = out->turn_count, encoded = 0;
     s->before.count = 0;
     for (uint32_t t = 0; t < d->turns && !is_full(out, o); t++) {
         cop_transcript_turn turn;
         cop_status status = encode_turn(o, d, t, s, &turn, err);
         if (status != COP_OK)
             return status;
+        encoded += s->now.count;
+        if (encoded > COP_SHAREGPT_MAX_ENCODED)
+            return cop_fail(err, COP_ERR_CORRUPT,
+                            "its first %u of %u turns are %zu tokens, each with all before it: at "
+                            "most %d are possible",
+                            t + 1, d->turns, encoded, COP_SHAREGPT_MAX_ENCODED);
         if (turn.prompt_tokens && turn.output_tokens)
             add_turn(out, s, turn);
     }

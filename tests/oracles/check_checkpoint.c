@@ -77,7 +77,9 @@ static void compare_row(comparison *c, const float *got, const float *want, uint
 {
     for (uint32_t i = 0; i < vocab; i++) {
         double error = fabs((double)got[i] - want[i]);
-        if (!(error <= c->greatest_error)) /* a NaN is no small error */
+        if (!isfinite(error))
+            error = INFINITY; /* and no later one is greater */
+        if (error > c->greatest_error)
             c->greatest_error = error;
         if (fabs(want[i]) > c->greatest_logit)
             c->greatest_logit = fabs(want[i]);

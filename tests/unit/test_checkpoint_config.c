@@ -256,6 +256,8 @@ static const struct {
      "layer_types: 'sliding_attention' is not supported; only 'full_attention' is"},
     {llama, "\"rope_type\": \"llama3\"", "\"rope_type\": \"yarn\"", COP_ERR_UNSUPPORTED,
      "rope_scaling: 'yarn' is not supported; 'default' and 'llama3' are"},
+    {llama, ", \"rope_type\": \"llama3\"", "", COP_ERR_UNSUPPORTED,
+     "rope_scaling has a factor but no rope_type"},
     {llama, "\"rope_type\": \"llama3\"", "\"type\": \"linear\"", COP_ERR_UNSUPPORTED,
      "rope_scaling: 'linear' is not supported"},
     {qwen3, "\"rope_type\": \"default\"", "\"rope_type\": \"longrope\"", COP_ERR_UNSUPPORTED,

@@ -125,7 +125,7 @@ static void test_bad_files_are_told(void **state)
     }
 }
 
-static void test_bad_conversations_are_skipped_bad_json_is_not(void **state)
+static void test_bad_conversations_are_skipped(void **state)
 {
     char shown[4096];
     cop_error err;
@@ -142,6 +142,26 @@ static void test_bad_conversations_are_skipped_bad_json_is_not(void **state)
     assert_string_equal(err.text,
                         "t.json: none of its 2 conversations has a question and an answer (2 bad)");
     assert_int_equal(show("[" GOOD ",{]", true, shown, sizeof shown, NULL, &err), COP_ERR_CORRUPT);
+}
+
+/* Text that is no JSON, or more than this JSON reader takes: half a surrogate pair, a huge number.
+ * A zero in a text is fine. */
+static void test_what_is_no_json_is_skipped_up_to_its_last_brace(void **state)
+{
+    char shown[4096];
+    cop_error err;
+    cop_sharegpt_counts counts;
+    const char *mixed = "[{\"id\": {\"}\\\"}\": },\n 3 }," C(H("\\ud83d") "," G("b")) "," C(
+        H("a") "," G("b\\u0000c")) ",{\"n\": 10000000000000000000000000}," GOOD "]";
+    assert_int_equal(show(mixed, true, shown, sizeof shown, &counts, &err), COP_OK);
+    assert_int_equal(counts.conversations, 5);
+    assert_int_equal(counts.bad, 3);
+    assert_int_equal(counts.bytes, strlen(mixed));
+    assert_int_equal(show(mixed, false, shown, sizeof shown, NULL, &err), COP_ERR_CORRUPT);
+    assert_string_equal(err.text, "t.json:1:17: unexpected token near '}', in conversation 1, from "
+                                  "byte 1 on");
+    assert_int_equal(show("[" GOOD ",{\"}", true, shown, sizeof shown, NULL, NULL),
+                     COP_ERR_CORRUPT); /* no end in sight; nobody asks why */
 }
 
 static void test_files_that_cannot_be_read(void **state)
@@ -329,6 +349,25 @@ static void test_limit_cuts_the_last_conversation(void **state)
     }
 }
 
+/* The work grows with the square of the turns: 10,000 of 4 tokens would be 200 million tokens. */
+static void test_too_many_turns(void **state)
+{
+    enum { TURNS = 10000 };
+    static const char turn[] = "," H("q") "," G("a");
+    char *text = cop_malloc(64 + TURNS * sizeof turn), *at = text;
+    at += sprintf(at, "{\"conversations\":[" S("s"));
+    for (int i = 0; i < TURNS; i++)
+        at += sprintf(at, "%s", turn);
+    sprintf(at, "]}");
+    cop_transcripts t;
+    cop_error err;
+    cop_transcripts_options options = {.encoder = &byte_encoder, .vocab = BYTE_VOCAB};
+    assert_int_equal(read_tokens(text, options, &t, &err), COP_ERR_CORRUPT);
+    assert_non_null(strstr(err.text, "t.json:1: conversation 1: its first "));
+    assert_non_null(strstr(err.text, " of 10000 turns are "));
+    free(text);
+}
+
 static void test_tokens_outside_of_the_vocabulary(void **state)
 {
     cop_transcripts t;
@@ -443,7 +482,9 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_bad_files_are_told),
-        cmocka_unit_test(test_bad_conversations_are_skipped_bad_json_is_not),
+        cmocka_unit_test(test_bad_conversations_are_skipped),
+        cmocka_unit_test(test_what_is_no_json_is_skipped_up_to_its_last_brace),
+        cmocka_unit_test(test_too_many_turns),
         cmocka_unit_test(test_files_that_cannot_be_read),
         cmocka_unit_test(test_rules),
         cmocka_unit_test(test_many_messages_of_one_role),
