@@ -7,7 +7,8 @@
  * Text of a message is plain text: a "<|im_end|>" in it does not end the message (Hugging Face's
  * templates would let it). White space around a message is dropped where the published templates
  * drop it: llama3 everywhere, mistral in answers. No template adds a system message, a date or tools
- * of its own.
+ * of its own. chatml keeps what an earlier answer thought (<think>), which Qwen3's template drops:
+ * what was cached stays a prefix.
  *
  * mistral: a vocabulary without [INST] and [/INST] (v0.1) has them as text. A system message goes,
  * with an empty line, before the first message of the user. The templates since v0.3 put it before
