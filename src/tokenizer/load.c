@@ -362,6 +362,11 @@ cop_status cop_tokenizer_open(cop_tokenizer **out, const char *path, cop_error *
         cop_json_free(root);
     }
     cop_buffer_fini(&file);
+    if (status == COP_ERR_IO) { /* a wrong path is bad input */
+        status = COP_ERR_INVALID;
+        if (err)
+            err->status = status;
+    }
     return status;
 }
 
