@@ -71,6 +71,10 @@ cop_status cop_tokenizer_encode(cop_tokenizer *t, const char *text, size_t bytes
         cop_utf8_repair((const uint8_t *)text, bytes, &t->repaired);
         text = (const char *)t->repaired.data;
         bytes = t->repaired.size;
+        if (bytes > TEXT_LARGEST)
+            return cop_fail(err, COP_ERR_INVALID,
+                            "text of %zu bytes once repaired; at most %d are tokenized at once",
+                            bytes, TEXT_LARGEST);
     }
     size_t count = out->count;
     if (flags & COP_ENCODE_TEMPLATE)
