@@ -17,7 +17,8 @@
 
 typedef struct cop_tokenizer cop_tokenizer;
 
-/* path: tokenizer.json, or the folder that has it. COP_ERR_INVALID with file and place;
+/* path: tokenizer.json, or the folder that has it. COP_ERR_INVALID with file and place, or
+ * if it cannot be opened;
  * COP_ERR_UNSUPPORTED naming what is not understood. */
 cop_status cop_tokenizer_open(cop_tokenizer **out, const char *path, cop_error *err);
 /* The same of text in memory, for tests and fuzzing; `name` is for messages. */

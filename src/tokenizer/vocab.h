@@ -14,8 +14,7 @@ enum {
     COP_TOKEN_MODEL = 2,
     COP_TOKEN_ADDED = 4,
     COP_TOKEN_SPECIAL = 8,
-    COP_TOKEN_RESPELLED =
-        16 /* its meaning, until the decoder is loaded: the text that is decoded */
+    COP_TOKEN_RESPELLED = 16 /* `meaning` was set to what is decoded in place of `text` */
 };
 
 /* Strings by id, one after the other in a pool. */
