@@ -7,11 +7,10 @@
  * already. */
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "base/file_map.h"
 #include "base/rng.h"
 #include "drive/bench.h"
+#include "drive/encoder.h"
 #include "drive/setup.h"
-#include "tokenizer/tokenizer.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -38,23 +37,26 @@ typedef struct {
 } tally;
 
 /* With the token that the model wants at the beginning, if there is one. */
-static cop_status encode_file(cop_tokens *out, cop_tokenizer *tokenizer, const char *path,
+static cop_status encode_file(cop_tokens *out, cop_tokenizer *tokenizer, const cop_config *cfg,
                               cop_error *err)
 {
+    const size_t most = (size_t)cfg->bench_tokens;
     cop_file_map map;
-    cop_status status = cop_file_map_open(&map, path, err);
+    cop_status status = cop_setup_text(&map, cfg, err);
     if (status != COP_OK)
         return status;
     status = cop_tokenizer_encode(tokenizer, (const char *)map.data, map.size, COP_ENCODE_TEMPLATE,
                                   out, err);
     cop_file_map_close(&map);
-    if (status == COP_OK && out->count < 2)
-        return cop_fail(err, COP_ERR_INVALID, "%s: bench quality needs 2 tokens; it has %zu", path,
-                        out->count);
+    if (status == COP_OK && (out->count < 2 || most < 2))
+        return cop_fail(err, COP_ERR_INVALID,
+                        "%s: bench quality needs 2 tokens; it has %zu, and bench.tokens=%zu",
+                        cfg->bench_text, out->count, most);
+    out->count = out->count < most ? out->count : most;
     return status;
 }
 
-static cop_status read_text(cop_tokens *out, const cop_config *cfg, cop_error *err)
+static cop_status read_text(quality *q, const cop_config *cfg, cop_error *err)
 {
     const char *path = cfg->model_tokenizer[0] ? cfg->model_tokenizer : cfg->model_path;
     cop_tokenizer *tokenizer;
@@ -65,26 +67,31 @@ static cop_status read_text(cop_tokens *out, const cop_config *cfg, cop_error *e
     cop_status status = cop_tokenizer_open(&tokenizer, path, err);
     if (status != COP_OK)
         return status;
-    status = encode_file(out, tokenizer, cfg->bench_text, err);
+    status = cop_encoder_check(tokenizer, path, q->weights, err);
+    if (status == COP_OK)
+        status = encode_file(&q->tokens, tokenizer, cfg, err);
     cop_tokenizer_close(tokenizer);
     return status;
 }
 
 static cop_status make_tokens(quality *q, const cop_config *cfg, cop_error *err)
 {
-    const size_t most = (size_t)cfg->bench_tokens;
-    if (most > q->geometry->max_context)
-        return cop_fail(err, COP_ERR_INVALID, "bench.tokens=%zu: the context of '%s' ends at %u",
-                        most, q->geometry->name, q->geometry->max_context);
+    size_t count = (size_t)cfg->bench_tokens;
     if (cfg->bench_text[0]) {
-        cop_status status = read_text(&q->tokens, cfg, err);
-        q->tokens.count = q->tokens.count < most ? q->tokens.count : most;
-        return status;
+        cop_status status = read_text(q, cfg, err);
+        if (status != COP_OK)
+            return status;
+        count = q->tokens.count;
     }
+    if (count > q->geometry->max_context)
+        return cop_fail(err, COP_ERR_INVALID, "%zu tokens: the context of '%s' ends at %u", count,
+                        q->geometry->name, q->geometry->max_context);
+    if (cfg->bench_text[0])
+        return COP_OK;
     cop_rng rng;
     cop_rng_init(&rng, (uint64_t)cfg->seed, 1);
-    q->tokens = (cop_tokens){cop_calloc(most, sizeof *q->tokens.ids), most, most};
-    for (size_t i = 0; i < most; i++)
+    q->tokens = (cop_tokens){cop_calloc(count, sizeof *q->tokens.ids), count, count};
+    for (size_t i = 0; i < count; i++)
         q->tokens.ids[i] = (uint32_t)cop_rng_below(&rng, q->geometry->vocab);
     return COP_OK;
 }

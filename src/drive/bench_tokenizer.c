@@ -6,11 +6,12 @@
  * bench_rate.h. */
 #include "base/alloc.h"
 #include "base/clock.h"
-#include "base/file_map.h"
 #include "drive/bench.h"
 #include "drive/bench_rate.h"
+#include "drive/setup.h"
 #include "tokenizer/regex.h"
 #include "tokenizer/tokenizer.h"
+#include "tokenizer/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -24,7 +25,7 @@ static const char qwen2_regex[] =
 typedef struct {
     cop_tokenizer *tokenizer;
     cop_regex *regex;
-    cop_file_map file;
+    cop_buffer repaired; /* the text: U+FFFD where the file is ill-formed, as the regex wants it */
     const char *text;
     size_t bytes;
     cop_tokens tokens;
@@ -133,22 +134,33 @@ static cop_status print_rows(reading *s, const cop_config *cfg, FILE *out, cop_e
     return COP_OK;
 }
 
+static cop_status read_text(reading *s, const cop_config *cfg, cop_error *err)
+{
+    cop_file_map file;
+    cop_status status = cop_setup_text(&file, cfg, err);
+    if (status != COP_OK)
+        return status;
+    cop_utf8_repair(file.data, file.size, &s->repaired);
+    cop_file_map_close(&file);
+    s->text = (const char *)s->repaired.data;
+    s->bytes = s->repaired.size;
+    if (s->bytes == 0)
+        return cop_fail(err, COP_ERR_INVALID, "%s: is empty", cfg->bench_text);
+    return COP_OK;
+}
+
 static cop_status open_reading(reading *s, const cop_config *cfg, cop_error *err)
 {
     const char *path = *cfg->model_tokenizer ? cfg->model_tokenizer : cfg->model_path;
     if (!*path || !*cfg->bench_text)
         return cop_fail(err, COP_ERR_INVALID,
                         "bench tokenizer needs model.tokenizer (or model.path) and bench.text");
-    cop_status status = cop_file_map_open(&s->file, cfg->bench_text, err);
-    if (status == COP_OK && s->file.size == 0)
-        status = cop_fail(err, COP_ERR_INVALID, "%s: is empty", cfg->bench_text);
+    cop_status status = read_text(s, cfg, err);
     if (status == COP_OK)
         status = cop_tokenizer_open(&s->tokenizer, path, err);
     if (status == COP_OK)
         status =
             cop_regex_open(&s->regex, qwen2_regex, sizeof qwen2_regex - 1, false, "bench", err);
-    s->text = (const char *)s->file.data;
-    s->bytes = s->file.size;
     return status;
 }
 
@@ -160,7 +172,7 @@ cop_status cop_bench_tokenizer(const cop_config *cfg, FILE *out, cop_error *err)
         status = print_rows(&s, cfg, out, err);
     cop_tokenizer_close(s.tokenizer);
     cop_regex_close(s.regex);
-    cop_file_map_close(&s.file);
+    cop_buffer_fini(&s.repaired);
     free(s.tokens.ids);
     free(s.decoded);
     return status;

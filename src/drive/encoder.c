@@ -34,11 +34,10 @@ static const char *template_name(const cop_config *cfg, const cop_weights *weigh
     return checkpoint ? cop_checkpoint_family(checkpoint) : "chatml";
 }
 
-static cop_status check_vocabulary(const cop_encoder *e, const cop_weights *weights, cop_error *err)
+cop_status cop_encoder_check(const cop_tokenizer *tokenizer, const char *path,
+                             const cop_weights *weights, cop_error *err)
 {
-    if (!weights)
-        return COP_OK;
-    uint32_t tokens = cop_tokenizer_size(e->tokenizer);
+    uint32_t tokens = cop_tokenizer_size(tokenizer);
     const cop_geometry *g = cop_weights_geometry(weights);
     if (tokens <= g->vocab)
         return COP_OK;
@@ -46,7 +45,7 @@ static cop_status check_vocabulary(const cop_encoder *e, const cop_weights *weig
     return cop_fail(err, COP_ERR_INVALID,
                     "%s: its %u tokens do not fit the vocabulary of %u of %s: it is another "
                     "model's tokenizer",
-                    e->path, tokens, g->vocab, model ? model : g->name);
+                    path, tokens, g->vocab, model ? model : g->name);
 }
 
 cop_status cop_encoder_open(cop_encoder **out, const cop_config *cfg, const cop_weights *weights,
@@ -61,10 +60,8 @@ cop_status cop_encoder_open(cop_encoder **out, const cop_config *cfg, const cop_
     e->path = cop_strdup(path);
     e->ops = (cop_text_encoder){.text = encode_text, .chat = encode_chat, .self = e};
     cop_status status = cop_tokenizer_open(&e->tokenizer, path, err);
-    if (status == COP_ERR_IO)
-        status = COP_ERR_INVALID; /* a wrong path is bad input */
-    if (status == COP_OK)
-        status = check_vocabulary(e, weights, err);
+    if (status == COP_OK && weights)
+        status = cop_encoder_check(e->tokenizer, path, weights, err);
     if (status == COP_OK)
         status = cop_chat_open(&e->chat, template_name(cfg, weights), e->tokenizer, err);
     if (status != COP_OK) {

@@ -15,6 +15,9 @@ typedef struct cop_encoder cop_encoder;
  * there is no family. */
 cop_status cop_encoder_open(cop_encoder **out, const cop_config *cfg, const cop_weights *weights,
                             cop_error *err);
+/* That the ids of the tokenizer, read from `path`, fit the vocabulary of the weights. */
+cop_status cop_encoder_check(const cop_tokenizer *tokenizer, const char *path,
+                             const cop_weights *weights, cop_error *err);
 void cop_encoder_close(cop_encoder *encoder); /* NULL is legal */
 
 const cop_text_encoder *cop_encoder_ops(const cop_encoder *encoder); /* borrowed */

@@ -126,3 +126,13 @@ cop_status cop_setup_library(cop_model_options *model, cop_cache_options *cache,
     };
     return COP_OK;
 }
+
+cop_status cop_setup_text(cop_file_map *out, const cop_config *cfg, cop_error *err)
+{
+    cop_status status = cop_file_map_open(out, cfg->bench_text, err);
+    if (status != COP_ERR_IO)
+        return status;
+    if (err)
+        err->status = COP_ERR_INVALID;
+    return COP_ERR_INVALID;
+}

@@ -2,6 +2,7 @@
 #ifndef COP_DRIVE_SETUP_H
 #define COP_DRIVE_SETUP_H
 
+#include "base/file_map.h"
 #include "config/config.h"
 #include "coppice.h"
 #include "core/router.h"
@@ -15,6 +16,8 @@
 cop_status cop_setup_weights(cop_weights **out, const cop_config *cfg, cop_error *err);
 void cop_setup_device(cop_device_options *out, const cop_config *cfg, const cop_weights *weights,
                       uint32_t threads);
+/* bench.text, mapped. COP_ERR_INVALID if it cannot be opened: a wrong path is bad input. */
+cop_status cop_setup_text(cop_file_map *out, const cop_config *cfg, cop_error *err);
 void cop_setup_workload(cop_workload_options *out, const cop_config *cfg, uint32_t vocab);
 void cop_setup_worker(cop_worker_options *out, const cop_config *cfg);
 /* For the commands that are made of the public library; texts are borrowed from cfg.

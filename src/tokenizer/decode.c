@@ -40,19 +40,15 @@ static size_t write_whole(sink *s, const uint8_t *bytes, size_t n)
     return 0;
 }
 
-/* What the token means here: the first of a text may lose a space. Borrowed, or in `room`. */
-static const uint8_t *meaning_of(const cop_decoder *d, uint32_t id, size_t *n, cop_buffer *room)
+/* What the token means here: the first of a text may lose a space. Borrowed. */
+static const uint8_t *meaning_of(const cop_decoder *d, uint32_t id, size_t *n)
 {
     const cop_tokenizer *t = d->tokenizer;
     const uint8_t *meaning = cop_strings_at(&t->vocab.meaning, id, n);
     if (d->started || t->strip == COP_STRIP_NONE)
         return meaning;
-    if (t->strip == COP_STRIP_MARKS) {
-        const uint8_t *text = cop_strings_at(&t->vocab.text, id, n);
-        cop_replace((const char *)text, *n, &t->first_mark, room);
-        *n = room->size;
-        return room->data;
-    }
+    if (t->strip == COP_STRIP_MARKS)
+        return cop_strings_at(&t->vocab.first, id, n);
     bool strip = *n > 0 && meaning[0] == ' ';
     *n -= strip;
     return meaning + strip;
@@ -65,9 +61,9 @@ size_t cop_decoder_push(cop_decoder *decoder, uint32_t id, char *out, size_t cap
         return 0;
     if (vocab->flags[id] & COP_TOKEN_SPECIAL && !decoder->keep_special)
         return 0;
-    cop_buffer room = {0}, joined = {0};
+    cop_buffer joined = {0};
     size_t n;
-    const uint8_t *bytes = meaning_of(decoder, id, &n, &room);
+    const uint8_t *bytes = meaning_of(decoder, id, &n);
     if (decoder->held_bytes) {
         cop_buffer_put(&joined, decoder->held, decoder->held_bytes);
         cop_buffer_put(&joined, bytes, n);
@@ -84,7 +80,6 @@ size_t cop_decoder_push(cop_decoder *decoder, uint32_t id, char *out, size_t cap
         decoder->started |=
             decoder->tokenizer->strip != COP_STRIP_SPACE || vocab->meaning.bytes[id];
     }
-    cop_buffer_fini(&room);
     cop_buffer_fini(&joined);
     return s.count;
 }

@@ -36,7 +36,10 @@ static cop_status encode_words(cop_tokenizer *t, const char *text, size_t bytes,
 static cop_status encode_normalised(cop_tokenizer *t, const char *text, size_t bytes, bool first,
                                     bool added, cop_tokens *out, cop_error *err)
 {
-    text = cop_normalise(&t->normaliser, text, bytes, &bytes);
+    text = cop_normalise(&t->normaliser, text, bytes, t->room, &bytes);
+    if (!text)
+        return cop_fail(err, COP_ERR_UNSUPPORTED, "the normalizer makes too much of the text");
+    t->room -= bytes < t->room ? bytes : t->room;
     if (added)
         return cut(t, &t->added_normalised, encode_words, text, bytes, first, out, err);
     return encode_words(t, text, bytes, first, false, out, err);
@@ -45,6 +48,7 @@ static cop_status encode_normalised(cop_tokenizer *t, const char *text, size_t b
 cop_status cop_encode_piece(cop_tokenizer *t, const char *text, size_t bytes, bool first,
                             bool added, cop_tokens *out, cop_error *err)
 {
+    t->room = cop_normalise_most(bytes);
     if (added)
         return cut(t, &t->added, encode_normalised, text, bytes, first, out, err);
     return bytes ? encode_normalised(t, text, bytes, first, false, out, err) : COP_OK;
@@ -67,6 +71,10 @@ cop_status cop_tokenizer_encode(cop_tokenizer *t, const char *text, size_t bytes
         cop_utf8_repair((const uint8_t *)text, bytes, &t->repaired);
         text = (const char *)t->repaired.data;
         bytes = t->repaired.size;
+        if (bytes > TEXT_LARGEST)
+            return cop_fail(err, COP_ERR_INVALID,
+                            "text of %zu bytes once repaired; at most %d are tokenized at once",
+                            bytes, TEXT_LARGEST);
     }
     size_t count = out->count;
     if (flags & COP_ENCODE_TEMPLATE)

@@ -57,8 +57,8 @@ struct cop_tokenizer {
     size_t stage_count;
     cop_tokens before, after; /* template: tokens around a text */
     cop_strip strip;
-    cop_normalise_step first_mark; /* COP_STRIP_MARKS: mark -> nothing; owned */
 
+    size_t room; /* bytes that the normaliser may still make of the piece in hand */
     cop_word_cache cache;
     cop_tokens symbols;  /* of the word in hand */
     cop_buffer repaired; /* the text, where it was ill-formed */

@@ -248,6 +248,10 @@ static cop_status load_added(loader *l, const cop_json *token, size_t index)
                             "%s: added_tokens[%zu]: '%s' must be true or false", l->name, index,
                             keys[i]);
     }
+    if (bytes > COP_ADDED_LONGEST)
+        return cop_fail(l->err, COP_ERR_UNSUPPORTED,
+                        "%s: added_tokens[%zu]: %s is longer than %d bytes", l->name, index,
+                        cop_show(content, bytes).text, COP_ADDED_LONGEST);
     cop_status status = see_id(l, cop_json_get(token, "id"), content, "added_tokens", NULL, &id);
     if (status != COP_OK)
         return status;
@@ -262,9 +266,23 @@ static cop_status load_added(loader *l, const cop_json *token, size_t index)
     t->vocab.flags[id] |= (uint8_t)(COP_TOKEN_ADDED | (is[0] ? COP_TOKEN_SPECIAL : 0));
     uint8_t flags = (uint8_t)((is[2] ? COP_ADDED_LSTRIP : 0) | (is[3] ? COP_ADDED_RSTRIP : 0) |
                               (is[4] ? COP_ADDED_SINGLE_WORD : 0));
-    if (is[1]) /* looked for in normalised text, so as normalised itself */
-        content = cop_normalise(&t->normaliser, content, bytes, &bytes);
-    cop_added_put(is[1] ? &t->added_normalised : &t->added, content, bytes, id, flags);
+    t->vocab.flags[id] &= (uint8_t)~COP_TOKEN_RESPELLED;
+    if (!is[1]) {
+        cop_added_put(&t->added, content, bytes, id, flags);
+        return COP_OK;
+    }
+    /* Looked for in normalised text, so as normalised itself, and decoded as that too: what it
+     * took from the text, a mark that the normaliser put there, it gives back. */
+    const char *shown = content;
+    size_t length = bytes;
+    content = cop_normalise(&t->normaliser, content, bytes, COP_ADDED_LONGEST, &bytes);
+    if (!content)
+        return cop_fail(l->err, COP_ERR_UNSUPPORTED,
+                        "%s: added_tokens[%zu]: the normalizer makes more than %d bytes of %s",
+                        l->name, index, COP_ADDED_LONGEST, cop_show(shown, length).text);
+    cop_added_put(&t->added_normalised, content, bytes, id, flags);
+    t->vocab.flags[id] |= COP_TOKEN_RESPELLED;
+    cop_vocab_mean(&t->vocab, id, content, bytes);
     return COP_OK;
 }
 
@@ -338,6 +356,9 @@ cop_status cop_tokenizer_parse(cop_tokenizer **out, const char *json, size_t byt
                                const char *name, cop_error *err)
 {
     cop_json *root;
+    if (bytes > FILE_LARGEST)
+        return cop_fail(err, COP_ERR_INVALID, "%s: of %zu bytes; at most %d are read", name, bytes,
+                        FILE_LARGEST);
     cop_status status = cop_json_parse(&root, json, bytes, name, err);
     if (status != COP_OK)
         return status;
@@ -362,6 +383,11 @@ cop_status cop_tokenizer_open(cop_tokenizer **out, const char *path, cop_error *
         cop_json_free(root);
     }
     cop_buffer_fini(&file);
+    if (status == COP_ERR_IO) { /* a wrong path is bad input */
+        status = COP_ERR_INVALID;
+        if (err)
+            err->status = status;
+    }
     return status;
 }
 
@@ -386,8 +412,6 @@ void cop_tokenizer_close(cop_tokenizer *t)
         stage_fini(&t->stages[i]);
     free(t->before.ids);
     free(t->after.ids);
-    free(t->first_mark.pattern);
-    free(t->first_mark.content);
     cop_word_cache_fini(&t->cache);
     free(t->symbols.ids);
     cop_buffer_fini(&t->repaired);

@@ -17,6 +17,7 @@ typedef struct {
     cop_error *err;
     bool byte_level, byte_fallback, fused, stripped;
     cop_normaliser replace; /* steps, in order */
+    cop_normaliser first;   /* COP_STRIP_MARKS: the same for the token that begins a text */
 } loader;
 
 static cop_status refuse(loader *l, const char *what)
@@ -30,17 +31,19 @@ static bool is(const cop_json *json, const char *type)
     return text && strcmp(text, type) == 0;
 }
 
-static cop_status add_replace(loader *l, const char *pattern, const char *content)
+static cop_status add_replace(loader *l, cop_normaliser *to, const char *pattern,
+                              const char *content)
 {
     if (!pattern || !*pattern || !content)
         return cop_fail(l->err, COP_ERR_UNSUPPORTED,
                         "%s: decoder: only Replace of a String by a string is understood", l->name);
-    COP_GROW(l->replace.steps, l->replace.capacity, l->replace.count + 1);
-    l->replace.steps[l->replace.count++] = (cop_normalise_step){.kind = COP_NORMALISE_REPLACE,
-                                                                .pattern = cop_strdup(pattern),
-                                                                .content = cop_strdup(content),
-                                                                .pattern_bytes = strlen(pattern),
-                                                                .content_bytes = strlen(content)};
+    cop_normalise_step *step = cop_normaliser_add(to, COP_NORMALISE_REPLACE);
+    if (!step)
+        return refuse(l, "too many steps");
+    step->pattern = cop_strdup(pattern);
+    step->content = cop_strdup(content);
+    step->pattern_bytes = strlen(pattern);
+    step->content_bytes = strlen(content);
     return COP_OK;
 }
 
@@ -62,7 +65,8 @@ static cop_status member(loader *l, const cop_json *json)
 {
     if (is(json, "Replace") && !l->byte_fallback && !l->fused)
         return add_replace(
-            l, cop_json_string(cop_json_get(cop_json_get(json, "pattern"), "String"), NULL),
+            l, &l->replace,
+            cop_json_string(cop_json_get(cop_json_get(json, "pattern"), "String"), NULL),
             cop_json_string(cop_json_get(json, "content"), NULL));
     if (is(json, "ByteFallback") && !l->fused) {
         l->byte_fallback = true;
@@ -83,13 +87,11 @@ static cop_status metaspace(loader *l, const cop_json *json)
     const char *scheme = cop_json_string(cop_json_get(json, "prepend_scheme"), NULL);
     bool prefix = true;
     cop_json_bool(cop_json_get(json, "add_prefix_space"), &prefix);
-    cop_status status = add_replace(l, mark, " ");
+    cop_status status = add_replace(l, &l->replace, mark, " ");
     if (status != COP_OK || !prefix || (scheme && strcmp(scheme, "never") == 0))
         return status;
     l->t->strip = COP_STRIP_MARKS;
-    l->t->first_mark = (cop_normalise_step){
-        .pattern = cop_strdup(mark), .pattern_bytes = strlen(mark), .content = cop_strdup("")};
-    return COP_OK;
+    return add_replace(l, &l->first, mark, "");
 }
 
 static cop_status decoder(loader *l, const cop_json *json)
@@ -134,24 +136,55 @@ static bool is_byte(const uint8_t *text, size_t bytes, uint8_t *out)
     return true;
 }
 
-static void give_meanings(loader *l)
+static cop_status too_long(loader *l, uint32_t id, size_t most)
+{
+    return cop_fail(l->err, COP_ERR_UNSUPPORTED, "%s: decoder: makes more than %zu bytes of %s",
+                    l->name, most, cop_show_token(l->t, id).text);
+}
+
+/* text: not the vocabulary's own memory. */
+static cop_status give_meaning(loader *l, uint32_t id, const char *text, size_t bytes,
+                               cop_buffer *scratch)
 {
     cop_vocab *vocab = &l->t->vocab;
-    cop_buffer bytes = {0};
+    const size_t most = cop_normalise_most(bytes);
+    size_t n;
     uint8_t byte;
-    for (uint32_t id = 0; id < vocab->size; id++) {
-        size_t n;
-        const uint8_t *text = cop_strings_at(&vocab->text, id, &n);
-        bytes.size = 0;
-        text = (const uint8_t *)cop_normalise(&l->replace, (const char *)text, n, &n);
-        if (l->byte_fallback && is_byte(text, n, &byte))
-            cop_vocab_mean(vocab, id, &byte, 1);
-        else if (l->byte_level && cop_byte_level_read(text, n, &bytes))
-            cop_vocab_mean(vocab, id, bytes.data, bytes.size);
-        else
-            cop_vocab_mean(vocab, id, text, n);
+    if (l->t->strip == COP_STRIP_MARKS) {
+        const char *first = cop_normalise(&l->first, text, bytes, most, &n);
+        if (!first)
+            return too_long(l, id, most);
+        cop_vocab_mean_first(vocab, id, first, n);
     }
-    cop_buffer_fini(&bytes);
+    const uint8_t *meaning = (const uint8_t *)cop_normalise(&l->replace, text, bytes, most, &n);
+    if (!meaning)
+        return too_long(l, id, most);
+    scratch->size = 0;
+    if (l->byte_fallback && is_byte(meaning, n, &byte))
+        cop_vocab_mean(vocab, id, &byte, 1);
+    else if (l->byte_level && cop_byte_level_read(meaning, n, scratch))
+        cop_vocab_mean(vocab, id, scratch->data, scratch->size);
+    else
+        cop_vocab_mean(vocab, id, meaning, n);
+    return COP_OK;
+}
+
+static cop_status give_meanings(loader *l)
+{
+    cop_vocab *vocab = &l->t->vocab;
+    cop_buffer text = {0}, scratch = {0};
+    cop_status status = COP_OK;
+    for (uint32_t id = 0; id < vocab->size && status == COP_OK; id++) {
+        size_t n;
+        bool respelled = vocab->flags[id] & COP_TOKEN_RESPELLED;
+        const uint8_t *own = cop_strings_at(respelled ? &vocab->meaning : &vocab->text, id, &n);
+        text.size = 0;
+        cop_buffer_put(&text, own, n);
+        status = give_meaning(l, id, n ? (const char *)text.data : "", n, &scratch);
+    }
+    cop_buffer_fini(&text);
+    cop_buffer_fini(&scratch);
+    return status;
 }
 
 cop_status cop_load_decoder(cop_tokenizer *t, const cop_json *json, const char *name,
@@ -161,7 +194,8 @@ cop_status cop_load_decoder(cop_tokenizer *t, const cop_json *json, const char *
     cop_status status =
         json ? decoder(&l, json) : refuse(&l, "none; ByteLevel, Metaspace or Sequence is needed");
     if (status == COP_OK)
-        give_meanings(&l);
+        status = give_meanings(&l);
     cop_normaliser_fini(&l.replace);
+    cop_normaliser_fini(&l.first);
     return status;
 }

@@ -82,11 +82,10 @@ static cop_status sequence(loader *l, const cop_json *json, const char *key, loa
 
 /* ---- Normaliser ---- */
 
-static cop_normalise_step *new_step(cop_normaliser *n, cop_normalise_kind kind)
+static cop_status new_step(loader *l, cop_normalise_kind kind, cop_normalise_step **out)
 {
-    COP_GROW(n->steps, n->capacity, n->count + 1);
-    n->steps[n->count] = (cop_normalise_step){.kind = kind};
-    return &n->steps[n->count++];
+    *out = cop_normaliser_add(&l->t->normaliser, kind);
+    return *out ? COP_OK : refuse(l, "too many steps");
 }
 
 /* {"pattern": {"String": "a"}, "content": "b"} */
@@ -105,22 +104,27 @@ static cop_status replacement(loader *l, const cop_json *json, cop_normalise_ste
 static cop_status normaliser(loader *l, const cop_json *json, int depth)
 {
     cop_normaliser *n = &l->t->normaliser;
+    cop_normalise_step *step;
+    cop_status status;
     if (is(json, "Sequence"))
         return sequence(l, json, "normalizers", normaliser, depth);
     if (is(json, "NFC")) {
-        new_step(n, COP_NORMALISE_NFC);
+        status = new_step(l, COP_NORMALISE_NFC, &step);
         if (!n->nfc) {
             n->nfc = cop_malloc(sizeof *n->nfc);
             cop_nfc_init(n->nfc);
         }
-        return COP_OK;
+        return status;
     }
     if (is(json, "Prepend")) {
-        cop_normalise_step *step = new_step(n, COP_NORMALISE_PREPEND);
-        return string(l, json, "prepend", &step->content, &step->content_bytes);
+        status = new_step(l, COP_NORMALISE_PREPEND, &step);
+        return status == COP_OK ? string(l, json, "prepend", &step->content, &step->content_bytes)
+                                : status;
     }
-    if (is(json, "Replace"))
-        return replacement(l, json, new_step(n, COP_NORMALISE_REPLACE));
+    if (is(json, "Replace")) {
+        status = new_step(l, COP_NORMALISE_REPLACE, &step);
+        return status == COP_OK ? replacement(l, json, step) : status;
+    }
     return unknown_type(l, json, "NFC, Prepend, Replace and Sequence");
 }
 
@@ -227,6 +231,27 @@ static cop_status prepend_scheme(loader *l, const cop_json *json, cop_prepend *o
     return COP_OK;
 }
 
+static size_t characters(const char *text, size_t bytes)
+{
+    size_t count = 0;
+    for (size_t i = 0; i < bytes; i++)
+        count += ((uint8_t)text[i] & 0xc0) != 0x80;
+    return count;
+}
+
+/* Hugging Face takes a piece for the first if its first character is the first of the text as it
+ * was, which is lost where a Replace leaves fewer characters at the start. */
+static bool start_may_move(const cop_normaliser *n)
+{
+    for (size_t i = 0; i < n->count; i++) {
+        const cop_normalise_step *s = &n->steps[i];
+        if (s->kind == COP_NORMALISE_REPLACE &&
+            characters(s->content, s->content_bytes) < characters(s->pattern, s->pattern_bytes))
+            return true;
+    }
+    return false;
+}
+
 static cop_status metaspace(loader *l, const cop_json *json)
 {
     cop_stage *stage = NULL;
@@ -244,6 +269,10 @@ static cop_status metaspace(loader *l, const cop_json *json)
         return invalid(l, "Metaspace: 'replacement' must be one character");
     if (status == COP_OK)
         status = prepend_scheme(l, json, &stage->prepend);
+    if (status == COP_OK && stage->prepend == COP_PREPEND_FIRST &&
+        start_may_move(&l->t->normaliser))
+        return refuse(l, "Metaspace: prepend_scheme first after a Replace by less is not "
+                         "understood");
     return status == COP_OK ? flag(l, json, "split", &stage->cut) : status;
 }
 

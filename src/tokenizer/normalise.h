@@ -33,12 +33,28 @@ typedef struct {
 
 void cop_normaliser_fini(cop_normaliser *normaliser);
 
-/* Borrowed: the text itself if nothing changes it, else valid until the next call. */
-const char *cop_normalise(cop_normaliser *normaliser, const char *text, size_t bytes,
+/* A file of a few lines can ask for texts of any length, each step making more of what the last one
+ * made. So there are this many steps, and what they make of a text has an end. */
+enum { COP_NORMALISE_STEPS = 16 };
+
+/* The most that `bytes` of text may become: NFC and marks for spaces make 3 of 1. */
+static inline size_t cop_normalise_most(size_t bytes)
+{
+    return 8 * bytes + 256;
+}
+
+/* A new step, of this kind and else empty; NULL if there are COP_NORMALISE_STEPS. */
+cop_normalise_step *cop_normaliser_add(cop_normaliser *normaliser, cop_normalise_kind kind);
+
+/* Borrowed: the text itself if nothing changes it, else valid until the next call. NULL if some step
+ * makes more than `most` bytes. */
+const char *cop_normalise(cop_normaliser *normaliser, const char *text, size_t bytes, size_t most,
                           size_t *out_bytes);
 
-/* Appends `text` with every `pattern` replaced; also what decoders do to a token. */
-void cop_replace(const char *text, size_t bytes, const cop_normalise_step *step, cop_buffer *out);
+/* Appends `text` with every `pattern` replaced; also what decoders do to a token. False, and `out`
+ * holding anything, if it would then hold more than `most` bytes. */
+bool cop_replace(const char *text, size_t bytes, const cop_normalise_step *step, size_t most,
+                 cop_buffer *out);
 
 void cop_nfc_init(cop_nfc_table *table); /* takes a millisecond */
 /* NFC (Unicode Standard Annex 15) of well-formed UTF-8; see nfc.c. Returns false, nothing appended,

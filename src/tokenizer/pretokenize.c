@@ -58,7 +58,7 @@ static cop_status metaspace(cop_tokenizer *t, size_t stage, const char *text, si
     s->scratch.size = 0;
     if (wanted && !there)
         cop_buffer_put(&s->scratch, mark, mark_bytes);
-    cop_replace(text, bytes, &s->mark, &s->scratch);
+    cop_replace(text, bytes, &s->mark, SIZE_MAX, &s->scratch); /* a character by a character */
     text = (const char *)s->scratch.data;
     bytes = s->scratch.size;
     if (!s->cut)

@@ -17,7 +17,8 @@
 
 typedef struct cop_tokenizer cop_tokenizer;
 
-/* path: tokenizer.json, or the folder that has it. COP_ERR_INVALID with file and place;
+/* path: tokenizer.json, or the folder that has it. COP_ERR_INVALID with file and place, or
+ * if it cannot be opened;
  * COP_ERR_UNSUPPORTED naming what is not understood. */
 cop_status cop_tokenizer_open(cop_tokenizer **out, const char *path, cop_error *err);
 /* The same of text in memory, for tests and fuzzing; `name` is for messages. */
@@ -35,7 +36,9 @@ enum {
     COP_ENCODE_TEMPLATE = 2 /* what the post-processor puts around it: <|begin_of_text|> */
 };
 
-/* Appends to *out. COP_ERR_INVALID only where the vocabulary lacks a token for some byte. */
+/* Appends to *out; nothing is appended by a call that fails. COP_ERR_INVALID where the vocabulary
+ * lacks a token for some byte, for more than 2^30 bytes, and where a regex gives up on the text;
+ * COP_ERR_UNSUPPORTED where the normaliser makes more than some 8 times the text of it. */
 cop_status cop_tokenizer_encode(cop_tokenizer *tokenizer, const char *text, size_t bytes,
                                 unsigned flags, cop_tokens *out, cop_error *err);
 
@@ -43,7 +46,15 @@ cop_status cop_tokenizer_encode(cop_tokenizer *tokenizer, const char *text, size
 void cop_tokenizer_forget(cop_tokenizer *tokenizer);
 
 /* Bytes that a stream of tokens stands for, given out in whole characters: a token can end in the
- * middle of one. */
+ * middle of one.
+ *
+ * Ill-formed bytes become U+FFFD by the rule above. Of the tokens of byte fallback (<0xE4>) Hugging
+ * Face decides when it has seen a whole run of them: if the run is not well-formed, each of its bytes
+ * is a U+FFFD, well-formed ones too. A stream cannot wait for that:
+ *
+ *     <0xE4> <0xBD> a             here U+FFFD a      there U+FFFD U+FFFD a
+ *     <0xE4> <0xBD> <0xA0> <0xFF> here U+4F60 U+FFFD there 4 U+FFFD
+ *     <0xFF> <0x41>               here U+FFFD A      there 2 U+FFFD */
 typedef struct {
     const cop_tokenizer *tokenizer;
     bool keep_special; /* else special tokens stand for nothing */

@@ -23,6 +23,7 @@ static void strings_fini(cop_strings *s)
 
 static void strings_put(cop_strings *s, uint32_t id, const void *text, size_t bytes)
 {
+    COP_CHECK(bytes <= UINT32_MAX);
     s->start[id] = s->pool.size;
     s->bytes[id] = (uint32_t)bytes;
     cop_buffer_put(&s->pool, text, bytes);
@@ -47,6 +48,7 @@ void cop_vocab_fini(cop_vocab *vocab)
     free(vocab->flags);
     strings_fini(&vocab->text);
     strings_fini(&vocab->meaning);
+    strings_fini(&vocab->first);
     free(vocab->slots);
     *vocab = (cop_vocab){0};
 }
@@ -88,4 +90,11 @@ uint32_t cop_vocab_find_model(const cop_vocab *vocab, const void *text, size_t b
 void cop_vocab_mean(cop_vocab *vocab, uint32_t id, const void *meaning, size_t bytes)
 {
     strings_put(&vocab->meaning, id, meaning, bytes);
+}
+
+void cop_vocab_mean_first(cop_vocab *vocab, uint32_t id, const void *meaning, size_t bytes)
+{
+    if (!vocab->first.start)
+        strings_init(&vocab->first, vocab->size);
+    strings_put(&vocab->first, id, meaning, bytes);
 }

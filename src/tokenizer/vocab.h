@@ -9,7 +9,13 @@
 
 enum { COP_VOCAB_LARGEST = 1 << 24 }; /* ids are below */
 
-enum { COP_TOKEN_KNOWN = 1, COP_TOKEN_MODEL = 2, COP_TOKEN_ADDED = 4, COP_TOKEN_SPECIAL = 8 };
+enum {
+    COP_TOKEN_KNOWN = 1,
+    COP_TOKEN_MODEL = 2,
+    COP_TOKEN_ADDED = 4,
+    COP_TOKEN_SPECIAL = 8,
+    COP_TOKEN_RESPELLED = 16 /* `meaning` was set to what is decoded in place of `text` */
+};
 
 /* Strings by id, one after the other in a pool. */
 typedef struct {
@@ -23,6 +29,7 @@ typedef struct {
     uint8_t *flags;      /* (size): COP_TOKEN_*; 0: no such token */
     cop_strings text;    /* as in the file: "Ġthe", "<0x0A>" */
     cop_strings meaning; /* as decoded: " the", "\n" */
+    cop_strings first;   /* the same at the start of a text; empty: no other than `meaning` */
     uint32_t *slots;     /* open addressing over `text`: id + 1, 0: empty */
     size_t mask;
 } cop_vocab;
@@ -38,7 +45,9 @@ uint32_t cop_vocab_find(const cop_vocab *vocab, const void *text, size_t bytes);
 /* The same among the model's own tokens: what merges and words are made of. */
 uint32_t cop_vocab_find_model(const cop_vocab *vocab, const void *text, size_t bytes);
 
+/* Not the vocabulary's own memory, of less than 4 GiB. */
 void cop_vocab_mean(cop_vocab *vocab, uint32_t id, const void *meaning, size_t bytes);
+void cop_vocab_mean_first(cop_vocab *vocab, uint32_t id, const void *meaning, size_t bytes);
 
 static inline const uint8_t *cop_strings_at(const cop_strings *s, uint32_t id, size_t *bytes)
 {

@@ -168,8 +168,8 @@ static void test_figures_of_random_tokens(void **state)
     free(text);
 }
 
-/* Letters for tokens: a is 0. */
-static void write_tokenizer(const char *path)
+/* Letters for tokens: a is 0; and a token of the id `extra`, unless 0. */
+static void write_tokenizer(const char *path, int extra)
 {
     FILE *f = fopen(path, "w");
     assert_non_null(f);
@@ -181,6 +181,8 @@ static void write_tokenizer(const char *path)
           f);
     for (int i = 0; i < 26; i++)
         fprintf(f, "%s\"%c\": %d", i ? ", " : "", 'a' + i, i);
+    if (extra)
+        fprintf(f, ", \"zz\": %d", extra);
     fputs("}, \"merges\": []}}\n", f);
     assert_int_equal(fclose(f), 0);
 }
@@ -196,7 +198,7 @@ static void test_figures_of_a_text(void **state)
     snprintf(path, sizeof path, "%s/text", folder);
     snprintf(set_tokenizer, sizeof set_tokenizer, "model.tokenizer=%s", tokenizer);
     snprintf(set_text, sizeof set_text, "bench.text=%s", path);
-    write_tokenizer(tokenizer);
+    write_tokenizer(tokenizer, 0);
     FILE *f = fopen(path, "w");
     for (int i = 0; i < TOKENS + 10; i++) { /* more than bench.tokens */
         if (i < TOKENS)
@@ -224,6 +226,45 @@ static void test_figures_of_a_text(void **state)
     rmdir(folder);
 }
 
+static void test_what_is_no_text_for_it(void **state)
+{
+    char folder[] = "/tmp/coppice-quality-test-XXXXXX", tokenizer[64], path[64];
+    char set_tokenizer[96], set_text[96];
+    cop_error err;
+    assert_non_null(mkdtemp(folder));
+    snprintf(tokenizer, sizeof tokenizer, "%s/tokenizer.json", folder);
+    snprintf(path, sizeof path, "%s/text", folder);
+    snprintf(set_tokenizer, sizeof set_tokenizer, "model.tokenizer=%s", tokenizer);
+    snprintf(set_text, sizeof set_text, "bench.text=%s", path);
+
+    free(run((const char *const[]){set_text, set_tokenizer, NULL}, COP_ERR_INVALID, &err));
+    assert_int_equal(err.status, COP_ERR_INVALID);
+    assert_non_null(strstr(err.text, tokenizer)); /* not there */
+    write_tokenizer(tokenizer, 0);
+    free(run((const char *const[]){set_text, set_tokenizer, NULL}, COP_ERR_INVALID, &err));
+    assert_int_equal(err.status, COP_ERR_INVALID);
+    assert_non_null(strstr(err.text, path)); /* nor this */
+
+    FILE *f = fopen(path, "w");
+    fputs("abc", f);
+    fclose(f);
+    free(run((const char *const[]){"bench.tokens=1", set_text, set_tokenizer, NULL},
+             COP_ERR_INVALID, &err));
+    assert_non_null(strstr(err.text, "needs 2 tokens; it has 3, and bench.tokens=1"));
+    /* Tokens that it has, not that it might have, are held against the context. */
+    char *text = run((const char *const[]){"bench.tokens=32769", set_text, set_tokenizer, NULL},
+                     COP_OK, &err);
+    assert_non_null(strstr(text, "3 tokens of"));
+    free(text);
+
+    write_tokenizer(tokenizer, (int)tiny()->vocab);
+    free(run((const char *const[]){set_text, set_tokenizer, NULL}, COP_ERR_INVALID, &err));
+    assert_non_null(strstr(err.text, "do not fit the vocabulary"));
+    unlink(path);
+    unlink(tokenizer);
+    rmdir(folder);
+}
+
 static void test_context_has_an_end(void **state)
 {
     cop_error err;
@@ -236,6 +277,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_figures_of_random_tokens),
         cmocka_unit_test(test_figures_of_a_text),
+        cmocka_unit_test(test_what_is_no_text_for_it),
         cmocka_unit_test(test_context_has_an_end),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -207,7 +207,8 @@ static void test_broken_json(void **state)
     assert_int_equal(cop_tokenizer_parse(&t, text, sizeof text - 1, "t.json", &err),
                      COP_ERR_INVALID);
     assert_non_null(strstr(err.text, "t.json:2:"));
-    assert_int_equal(cop_tokenizer_open(&t, "/nonexistent/tokenizer.json", &err), COP_ERR_IO);
+    assert_int_equal(cop_tokenizer_open(&t, "/nonexistent/tokenizer.json", &err), COP_ERR_INVALID);
+    assert_int_equal(err.status, COP_ERR_INVALID);
     assert_non_null(strstr(err.text, "/nonexistent/tokenizer.json"));
 }
 
@@ -321,6 +322,89 @@ static void test_removed_pieces(void **state)
     cop_tokenizer_close(t);
 }
 
+/* ---- Files that ask for too much ---- */
+
+#define DOUBLE "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"aa\"}"
+
+/* Owned: {"type":"Sequence","KEY":[DOUBLE, ...]} */
+static char *doublings(const char *key, int count)
+{
+    char *json = cop_malloc(64 + (size_t)count * sizeof DOUBLE);
+    int at = sprintf(json, "{\"type\":\"Sequence\",\"%s\":[", key);
+    for (int i = 0; i < count; i++)
+        at += sprintf(json + at, "%s" DOUBLE, i ? "," : "");
+    strcpy(json + at, "]}");
+    return json;
+}
+
+static void test_steps_that_double(void **state)
+{
+    char *sixteen = doublings("decoders", 16), *many = doublings("decoders", 40);
+    REFUSED(decoder, many, COP_ERR_UNSUPPORTED, "t.json: decoder: too many steps");
+    REFUSED(decoder, sixteen, COP_ERR_UNSUPPORTED,
+            "t.json: decoder: makes more than 264 bytes of 'a'");
+    free(sixteen);
+    free(many);
+    sixteen = doublings("normalizers", 16);
+    many = doublings("normalizers", 40);
+    REFUSED(normalizer, many, COP_ERR_UNSUPPORTED, "t.json: normalizer: too many steps");
+    parts p = good;
+    p.normalizer = sixteen;
+    p.added = "[{\"id\":4,\"content\":\"<a>\",\"normalized\":true}]";
+    refused(&p, COP_ERR_UNSUPPORTED,
+            "t.json: added_tokens[0]: the normalizer makes more than 1024 bytes of '<a>'");
+    p.added = good.added;
+    cop_tokenizer *t = open_parts(&p);
+    cop_tokens tokens = {0};
+    cop_error err;
+    EXPECT(t, "b", 0, 1);
+    assert_int_equal(cop_tokenizer_encode(t, "ba", 2, 0, &tokens, &err), COP_ERR_UNSUPPORTED);
+    assert_string_equal(err.text, "the normalizer makes too much of the text");
+    assert_int_equal(tokens.count, 0);
+    cop_tokenizer_close(t);
+    free(sixteen);
+    free(many);
+}
+
+static void test_sizes_have_an_end(void **state)
+{
+    char added[2048];
+    int at = sprintf(added, "[{\"id\":4,\"content\":\"");
+    memset(added + at, 'a', 1025);
+    strcpy(added + at + 1025, "\"}]");
+    cop_tokenizer *t = NULL;
+    cop_error err = {0};
+    parts p = good;
+    p.added = added;
+    char *json = write_json(&p);
+    assert_int_equal(cop_tokenizer_parse(&t, json, strlen(json), "t.json", &err),
+                     COP_ERR_UNSUPPORTED);
+    assert_non_null(strstr(err.text, "t.json: added_tokens[0]: 'aaaa"));
+    assert_non_null(strstr(err.text, "is longer than 1024 bytes"));
+    free(json);
+    strcpy(added + at + 1024, "\"}]");
+    cop_tokenizer_close(open_parts(&p));
+    /* Refused by its size alone. */
+    assert_int_equal(cop_tokenizer_parse(&t, "", ((size_t)256 << 20) + 1, "t.json", &err),
+                     COP_ERR_INVALID);
+    assert_string_equal(err.text, "t.json: of 268435457 bytes; at most 268435456 are read");
+}
+
+/* Hugging Face calls a piece the first by where it was before the normaliser. */
+static void test_first_after_a_replace_by_less(void **state)
+{
+    parts p = good;
+    p.pre_tokenizer = "{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"first\"}";
+    p.decoder = "{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"first\"}";
+    p.normalizer =
+        "{\"type\":\"Replace\",\"pattern\":{\"String\":\"ab\"},\"content\":\"\xc3\xa9\"}";
+    refused(&p, COP_ERR_UNSUPPORTED,
+            "t.json: pre_tokenizer: Metaspace: prepend_scheme first after a Replace by less is not "
+            "understood");
+    p.normalizer = "{\"type\":\"Replace\",\"pattern\":{\"String\":\"a\"},\"content\":\"b\"}";
+    cop_tokenizer_close(open_parts(&p));
+}
+
 /* ---- Ill-formed text and streams ---- */
 
 static cop_tokenizer *open_file(const char *path)
@@ -330,6 +414,81 @@ static cop_tokenizer *open_file(const char *path)
     if (cop_tokenizer_open(&t, path, &err) != COP_OK)
         fail_msg("%s", err.text);
     return t;
+}
+
+/* The tokens of these ids, as text. */
+static void expect_text(const cop_tokenizer *t, const uint32_t *ids, size_t count, const char *want)
+{
+    char out[128];
+    size_t n = 0;
+    cop_decoder d;
+    cop_decoder_init(&d, t, true);
+    for (size_t i = 0; i < count; i++) {
+        n += cop_decoder_push(&d, ids[i], out + n, sizeof out - 1 - n);
+        assert_true(n < sizeof out);
+    }
+    n += cop_decoder_end(&d, out + n, sizeof out - 1 - n);
+    out[n] = '\0';
+    assert_string_equal(out, want);
+}
+
+#define EXPECT_TEXT(t, want, ...)               \
+    expect_text((t), (uint32_t[]){__VA_ARGS__}, \
+                sizeof((uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t), (want))
+
+/* As tokenizers 0.23.3: the mark that a normalised added token took is a space again. */
+static void test_normalised_added_tokens_decode_to_what_they_matched(void **state)
+{
+    static const parts llama = {
+        .vocab = "{\"?\":0,\"_\":1,\"a\":2,\"b\":3,\"<\":4,\">\":5,\"t\":6}",
+        .merges = "[]",
+        .model = "\"unk_token\":\"?\",",
+        .normalizer =
+            "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Prepend\",\"prepend\":"
+            "\"_\"},{\"type\":\"Replace\",\"pattern\":{\"String\":\" \"},\"content\":\"_\"}]}",
+        .pre_tokenizer = "null",
+        .post_processor = "null",
+        .decoder =
+            "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"Replace\",\"pattern\":{\"String\":"
+            "\"_\"},\"content\":\" \"},{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"},{\"type\":"
+            "\"Strip\",\"content\":\" \",\"start\":1,\"stop\":0}]}",
+        .added = "[{\"id\":7,\"content\":\"<t>\",\"normalized\":true}]",
+        .root = "",
+    };
+    cop_tokenizer *t = open_parts(&llama);
+    EXPECT(t, "a<t>b <t>", COP_ENCODE_ADDED, 1, 2, 4, 6, 5, 3, 7);
+    EXPECT_TEXT(t, "a<t>b <t>", 1, 2, 4, 6, 5, 3, 7);
+    EXPECT(t, " <t>", COP_ENCODE_ADDED, 1, 7);
+    EXPECT_TEXT(t, " <t>", 1, 7);
+    EXPECT_TEXT(t, "<t>a", 7, 2);
+    assert_int_equal(cop_tokenizer_find(t, "<t>"), 7);
+    cop_tokenizer_close(t);
+    parts p = llama;
+    p.decoder = "{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"always\"}";
+    t = open_parts(&p);
+    EXPECT_TEXT(t, "<t>", 7);
+    EXPECT_TEXT(t, "a <t>", 1, 2, 7);
+    cop_tokenizer_close(t);
+}
+
+/* Where tokenizer.h says that Hugging Face differs. */
+static void test_ill_formed_runs_of_byte_tokens(void **state)
+{
+    parts p = good;
+    p.pre_tokenizer = "null";
+    p.vocab = "{\"a\":0,\"b\":1,\"ab\":2,\"<0xE4>\":3,\"<0xBD>\":4,\"<0xA0>\":5,\"<0xFF>\":6,"
+              "\"<0x41>\":7}";
+    p.added = "[]";
+    p.decoder =
+        "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"ByteFallback\"},{\"type\":\"Fuse\"}]}";
+    cop_tokenizer *t = open_parts(&p);
+    EXPECT_TEXT(t, "\u4f60", 3, 4, 5);
+    EXPECT_TEXT(t, "\ufffda", 3, 4, 0);
+    EXPECT_TEXT(t, "\ufffd", 3, 4);
+    EXPECT_TEXT(t, "\u4f60\ufffda", 3, 4, 5, 6, 0);
+    EXPECT_TEXT(t, "\ufffdA", 6, 7);
+    EXPECT_TEXT(t, "\ufffd\u4f60", 3, 4, 3, 4, 5);
+    cop_tokenizer_close(t);
 }
 
 static void test_streams_give_whole_characters(void **state)
@@ -471,6 +630,11 @@ int main(void)
         cmocka_unit_test(test_stripping_added_tokens),
         cmocka_unit_test(test_metaspace),
         cmocka_unit_test(test_removed_pieces),
+        cmocka_unit_test(test_steps_that_double),
+        cmocka_unit_test(test_sizes_have_an_end),
+        cmocka_unit_test(test_first_after_a_replace_by_less),
+        cmocka_unit_test(test_normalised_added_tokens_decode_to_what_they_matched),
+        cmocka_unit_test(test_ill_formed_runs_of_byte_tokens),
         cmocka_unit_test(test_streams_give_whole_characters),
         cmocka_unit_test(test_as_hugging_face),
         cmocka_unit_test(test_a_long_word),
