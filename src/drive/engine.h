@@ -21,8 +21,8 @@ typedef struct {
     char device[96], host[64];
 } cop_greeting;
 
-/* weights: borrowed. first_rank: rank of worker 0. outbox: one frame buffer for each rank, sent by the caller. Opens
- * the core and the device; not collective. */
+/* weights: borrowed. first_rank: rank of worker 0. outbox: one frame buffer for each rank, sent by
+ * the caller. Opens the core and the device; not collective. */
 cop_status cop_engine_open(cop_engine **out, const cop_bus *bus, const cop_config *cfg,
                            const cop_weights *weights, uint32_t first_rank, cop_buffer *outbox,
                            const cop_log *log, cop_error *err);
