@@ -14,16 +14,16 @@
  * NULL is legal. A model and its caches are used by one thread at a time; two models are
  * independent. Functions return COP_OK or an error, whose text (one line) is in *err; `err` may be
  * NULL. Outputs are set only on success. Option structs are zero-initialised: 0 and NULL stand for
- * the default. Nothing prints, exits or changes global state. */
+ * the default; NULL for the options of a cache, too. The static library is not closed: all its
+ * global names begin with cop_. Nothing prints, exits or changes global state. */
 #ifndef COPPICE_H
 #define COPPICE_H
 
-#include "base/status.h"
+#include "base/error.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
-#include <stdio.h>
 
 #ifdef __cplusplus
 extern "C" {
@@ -92,6 +92,7 @@ typedef struct {
     uint32_t capacity_tokens; /* default 8192; a prompt and its answer must fit */
     uint32_t block_tokens;    /* default 16 */
     const char *eviction;     /* default "lru"; "fifo", "lfu" */
+    bool whole_blocks;        /* reuse whole blocks only; default: matches are exact to the token */
     uint32_t chunk_tokens;    /* of one step of a prefill; default 512 */
 } cop_cache_options;
 
@@ -136,7 +137,7 @@ typedef struct {
     const uint32_t *stops;    /* more tokens that end the answer, beside the model's own */
     size_t stop_count;
     bool ignore_stops; /* go on to max_new_tokens, as benchmarks do */
-    bool no_cache;     /* neither use the cache nor add to it */
+    bool no_cache;     /* neither use the cache nor add to it; makes room like any prompt */
 } cop_generate_options;
 
 typedef struct {

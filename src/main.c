@@ -22,9 +22,10 @@ static void on_signal(int number)
     interrupted = number;
 }
 
-static void catch_signals(void)
+/* flags: SA_RESETHAND: the second Ctrl-C kills. */
+static void catch_signals(int flags)
 {
-    struct sigaction action = {.sa_handler = on_signal};
+    struct sigaction action = {.sa_handler = on_signal, .sa_flags = flags};
     sigaction(SIGINT, &action, NULL);
     sigaction(SIGTERM, &action, NULL);
     signal(SIGXFSZ, SIG_IGN); /* a full disk is an error to report, not a death */
@@ -52,7 +53,7 @@ static cop_status run_on_ranks(cop_cli *cli, int argc, char **argv, cop_error *e
     cop_status status = cop_bus_open(&bus, &argc, &argv, err);
     if (status != COP_OK)
         return status;
-    catch_signals(); /* after MPI_Init, which may set its own */
+    catch_signals(0); /* after MPI_Init, which may set its own */
     cop_log log = {.out = stderr, .rank = -1, .quiet = cli->quiet};
     if (cop_bus_rank(bus) != 0)
         log = (cop_log){.out = stderr, .rank = cop_bus_rank(bus), .quiet = true};
@@ -109,7 +110,7 @@ static cop_status run_bench(cop_cli *cli, int argc, char **argv, cop_error *err)
 static cop_status run_generate(cop_cli *cli, cop_error *err)
 {
     cop_log log = {.out = stderr, .rank = -1, .quiet = cli->quiet};
-    catch_signals();
+    catch_signals((int)SA_RESETHAND);
     return cop_command_generate(&cli->generate, &cli->cfg, &log, &interrupted, stdin, stdout, err);
 }
 

@@ -1,6 +1,7 @@
 /* Answers twice, the second time from the cache. FOLDER: a checkpoint; or the name of a preset.
  *     cc example.c $(pkg-config --cflags --libs coppice) -o example && ./example ./FOLDER */
 #include <coppice/coppice.h>
+#include <stdio.h>
 #include <string.h>
 
 static bool print(void *ctx, uint32_t token, const char *text, size_t bytes)
@@ -17,12 +18,10 @@ int main(int argc, char **argv)
     cop_generate_result result;
     cop_error err;
     size_t count = 512;
-    uint32_t tokens[512];
+    uint32_t tokens[512] = {0};
     cop_status status = cop_model_open(&model, &options, &err);
     if (status == COP_OK)
         status = cop_cache_open(&cache, model, &(cop_cache_options){0}, &err);
-    for (uint32_t i = 0; i < count; i++)
-        tokens[i] = i;
     if (status == COP_OK && strchr(name, '/'))
         status = cop_tokenize(model, text, strlen(text), 0, tokens, 512, &count, &err);
     cop_generate_options ask = {.tokens = tokens, .count = count, .max_new_tokens = 16};

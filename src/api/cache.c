@@ -38,7 +38,7 @@ static cop_status worker_options(cop_worker_options *out, const cop_cache_option
         .chunk_tokens = chunk_tokens < capacity_tokens ? chunk_tokens : capacity_tokens,
         .eviction = policy->name,
         .cache_enabled = true,
-        .partial_blocks = true,
+        .partial_blocks = !given->whole_blocks,
     };
     return COP_OK;
 }
@@ -69,9 +69,10 @@ static cop_status open_device(cop_cache *cache, cop_error *err)
 cop_status cop_cache_open(cop_cache **out, cop_model *model, const cop_cache_options *options,
                           cop_error *err)
 {
+    static const cop_cache_options defaults;
     cop_cache *cache = cop_calloc(1, sizeof *cache);
     cache->model = model;
-    cop_status status = worker_options(&cache->options, options, err);
+    cop_status status = worker_options(&cache->options, options ? options : &defaults, err);
     if (status == COP_OK)
         status = cop_worker_open(&cache->worker, &cache->options, err);
     if (status == COP_OK)

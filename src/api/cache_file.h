@@ -25,7 +25,8 @@
  *          .  (4 zero bytes if block_tokens is odd)
  *          .  u8[block_bytes]    KV as device.h lays it out; 0 behind count
  *
- * Records are in the order of insertion. The same cache gives the same bytes. */
+ * The version is raised when this layout changes, or the arithmetic of a device: KV of other bits
+ * must not be taken for what this build computes. Records are in the order of insertion. The same cache gives the same bytes. */
 #ifndef COP_API_CACHE_FILE_H
 #define COP_API_CACHE_FILE_H
 

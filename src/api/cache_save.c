@@ -8,32 +8,51 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
 /* A file that takes the place of another when it is whole. */
 typedef struct {
-    const char *path;
+    char *path; /* links followed: the link stays */
     char *temporary;
     int fd;
 } replacement;
 
+static void forget(replacement *r)
+{
+    free(r->path);
+    free(r->temporary);
+}
+
+/* Prompts are in the file: who may read the old one may read the new one, and nobody else. */
+static void keep_mode(const replacement *r)
+{
+    struct stat old;
+    if (stat(r->path, &old) == 0)
+        (void)fchmod(r->fd, old.st_mode & 0777);
+}
+
 static cop_status begin(replacement *r, const char *path, cop_error *err)
 {
     enum { TRIES = 100 }; /* names that a killed process may have left */
-    size_t room = strlen(path) + 48;
-    *r = (replacement){.path = path, .temporary = cop_malloc(room), .fd = -1};
+    char *real = realpath(path, NULL);
+    *r = (replacement){.path = real ? real : cop_strdup(path), .fd = -1};
+    size_t room = strlen(r->path) + 48;
+    r->temporary = cop_malloc(room);
     for (int i = 0; i < TRIES && r->fd < 0; i++) {
-        snprintf(r->temporary, room, "%s.%ld-%d.tmp", path, (long)getpid(), i);
+        snprintf(r->temporary, room, "%s.%ld-%d.tmp", r->path, (long)getpid(), i);
         r->fd = open(r->temporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0666);
         if (r->fd < 0 && errno != EEXIST)
             break;
     }
-    if (r->fd >= 0)
+    if (r->fd >= 0) {
+        keep_mode(r);
         return COP_OK;
+    }
     cop_status status =
         cop_fail(err, COP_ERR_IO, "cannot create %s: %s", r->temporary, strerror(errno));
-    free(r->temporary);
+    forget(r);
     return status;
 }
 
@@ -73,7 +92,10 @@ static void sync_folder(const char *path)
 /* `status`: of what was written. The old file stays as it was unless all is well. */
 static cop_status finish(replacement *r, cop_status status, cop_error *err)
 {
-    if (status == COP_OK && fsync(r->fd) != 0)
+    int synced = -1;
+    while (status == COP_OK && (synced = fsync(r->fd)) != 0 && errno == EINTR)
+        continue;
+    if (status == COP_OK && synced != 0)
         status = cop_fail(err, COP_ERR_IO, "cannot write %s: %s", r->temporary, strerror(errno));
     if (close(r->fd) != 0 && status == COP_OK)
         status = cop_fail(err, COP_ERR_IO, "cannot write %s: %s", r->temporary, strerror(errno));
@@ -84,7 +106,7 @@ static cop_status finish(replacement *r, cop_status status, cop_error *err)
         sync_folder(r->path);
     else
         unlink(r->temporary);
-    free(r->temporary);
+    forget(r);
     return status;
 }
 

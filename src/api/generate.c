@@ -141,7 +141,7 @@ static cop_status check_request(const cop_cache *cache, const cop_generate_optio
                                 cop_error *err)
 {
     const cop_geometry *geometry = cache->model->geometry;
-    if (!o->tokens || o->count == 0)
+    if (!o || !o->tokens || o->count == 0)
         return cop_fail(err, COP_ERR_INVALID, "an empty prompt: at least one token is needed");
     if (o->max_new_tokens == 0)
         return cop_fail(err, COP_ERR_INVALID, "max_new_tokens is 0; at least 1");

@@ -31,6 +31,8 @@ static cop_status read_options(cop_model *model, const cop_model_options *option
     static const char *const precisions[] = {"bf16", "float32"}, *const kinds[] = {"bf16", "int8"};
     enum { MOST_THREADS = 1024 };
     size_t precision, kind;
+    if (!options)
+        return cop_fail(err, COP_ERR_INVALID, "model options: neither a path nor a preset");
     cop_status status = cop_find_name(or_default(options->precision, "bf16"), precisions, 2,
                                       "model options: unknown precision", &precision, err);
     if (status == COP_OK)

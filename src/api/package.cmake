@@ -34,7 +34,7 @@ install(TARGETS coppice_shared EXPORT coppiceTargets COMPONENT library)
 install(TARGETS coppice_static EXPORT coppiceStaticTargets COMPONENT library)
 install(FILES ${CMAKE_SOURCE_DIR}/src/coppice.h
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/coppice COMPONENT library)
-install(FILES ${CMAKE_SOURCE_DIR}/src/base/status.h
+install(FILES ${CMAKE_SOURCE_DIR}/src/base/error.h
         DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/coppice/base COMPONENT library)
 
 # Both find the prefix from where they lie themselves, so that an installation can be moved.

@@ -39,7 +39,8 @@ static const command commands[] = {
      "Keys that matter here: model.weights device.threads device.precision cache.capacity_blocks\n"
      "cache.enabled cache.eviction scheduler.chunk_tokens.\n\n"
      "Exit status: 0 done, 2 bad input (also a cache file of another model, which is left as it\n"
-     "is), 130 interrupted, 1 anything else. The cache is saved however it ends.\n",
+     "is), 130 interrupted, 1 anything else. Once prompts were asked, the cache is saved, also\n"
+     "after an error or an interrupt; a second Ctrl-C ends it at once.\n",
      false, 0, 0},
     {"bench", "NAME [CONFIG.yaml] [--set key=value ...]",
      "measure one part, beside its bound: prefill decode prompt_cache quality index ...",

@@ -143,10 +143,19 @@ static cop_status measure_cold(session *s, int64_t *ns, cop_error *err)
     return status;
 }
 
+/* In a full pool the twin would evict what it is compared with. */
+static bool has_room_for_cold(const session *s)
+{
+    cop_cache_stats stats;
+    cop_cache_read(s->cache, &stats);
+    size_t needed = (s->prompt.count + stats.block_tokens - 1) / stats.block_tokens;
+    return stats.capacity_blocks - stats.used_blocks >= needed;
+}
+
 /* Figures of the answer, on whichever stream they belong. */
 static cop_status report(session *s, cop_outcome *outcome, cop_error *err)
 {
-    if (outcome->result.cached_tokens && !s->arguments->no_cold) {
+    if (outcome->result.cached_tokens && !s->arguments->no_cold && has_room_for_cold(s)) {
         cop_status status = measure_cold(s, &outcome->cold_ns, err);
         if (status != COP_OK)
             return status;
@@ -167,6 +176,8 @@ static cop_status report(session *s, cop_outcome *outcome, cop_error *err)
 static cop_status ask(session *s, const char *const *turns, size_t n, cop_error *err)
 {
     cop_outcome outcome = {.number = ++s->asked};
+    if (*s->interrupted)
+        return cop_fail(err, COP_ERR_INTERRUPTED, "interrupted");
     s->text.size = s->answer.count = 0;
     cop_status status = tokenize(s, turns, n, err);
     if (status == COP_OK) {
@@ -270,13 +281,14 @@ static void tell_cache(const session *s, const char *what)
                  (double)stats.cached_blocks * (double)stats.block_bytes / 1e6);
 }
 
-/* That a new file cannot be written is told before the work, not after it. */
+/* A save makes a new file, whether there is an old one or not: that it cannot is told before the
+ * work, not after it. */
 static cop_status check_folder(const char *path, cop_error *err)
 {
     const char *slash = strrchr(path, '/');
     char *folder = slash ? cop_strndup(path, (size_t)(slash - path) + 1) : cop_strdup(".");
     cop_status status = COP_OK;
-    if (access(path, F_OK) != 0 && access(folder, W_OK | X_OK) != 0)
+    if (access(folder, W_OK | X_OK) != 0)
         status = cop_fail(err, COP_ERR_INVALID, "%s: cannot be written: %s", path, strerror(errno));
     free(folder);
     return status;
@@ -294,10 +306,12 @@ static cop_status restore(session *s, cop_error *err)
     return status;
 }
 
-/* Keeps the first error. */
+/* Keeps the first error. A device that failed has left an empty cache: the old file is better. */
 static cop_status save(session *s, cop_status status, cop_error *err)
 {
     cop_error failure;
+    if (status == COP_ERR_DEVICE)
+        return status;
     if (cop_cache_save(s->cache, s->arguments->cache_file, &failure) == COP_OK) {
         tell_cache(s, "saved");
         return status;

@@ -122,6 +122,7 @@ cop_status cop_setup_library(cop_model_options *model, cop_cache_options *cache,
         .capacity_tokens = (uint32_t)tokens,
         .block_tokens = (uint32_t)cfg->cache_block_tokens,
         .eviction = cfg->cache_eviction,
+        .whole_blocks = !cfg->cache_partial_blocks,
         .chunk_tokens = (uint32_t)cfg->scheduler_chunk_tokens,
     };
     return COP_OK;

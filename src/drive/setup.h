@@ -10,10 +10,9 @@
 #include "device/device.h"
 #include "workload/workload.h"
 
-/* threads: compute threads (cfg says 0 for "share the node", which only the cluster can resolve).
- */
 /* The model of a run: model.path, or model.preset and seed. */
 cop_status cop_setup_weights(cop_weights **out, const cop_config *cfg, cop_error *err);
+/* threads: compute threads (cfg says 0 for "share the node", which only the cluster can resolve). */
 void cop_setup_device(cop_device_options *out, const cop_config *cfg, const cop_weights *weights,
                       uint32_t threads);
 /* bench.text, mapped. COP_ERR_INVALID if it cannot be opened: a wrong path is bad input. */

@@ -5,7 +5,6 @@
 #include "model/weights.h"
 
 #include <stdlib.h>
-#include <string.h>
 
 struct cop_weights {
     const cop_geometry *geometry;
@@ -65,7 +64,8 @@ uint64_t cop_weights_identity(const cop_weights *w)
 {
     if (w->checkpoint)
         return cop_checkpoint_identity(w->checkpoint);
-    return cop_hash(w->geometry->name, strlen(w->geometry->name), w->seeded.seed);
+    uint64_t seeded[] = {w->seeded.seed, cop_geometry_hash(w->geometry)};
+    return cop_hash(seeded, sizeof seeded, 0);
 }
 
 const char *cop_weights_path(const cop_weights *w)

@@ -54,7 +54,6 @@ class PromptCache(unittest.TestCase):
                                    places=3)
             self.assertAlmostEqual(float(row["reading_bound"]),
                                    float(row["cold_ms"]) / float(row["step_ms"]), delta=0.1)
-            self.assertGreater(float(row["cold_ms"]), float(row["hit_ms"]))
             self.assertGreater(float(row["hit_ms"]), 0)
             shown = line.split()
             self.assertEqual(shown[:2], [row["system_tokens"], row["prompt_tokens"]])

@@ -56,6 +56,7 @@ static void refuse_model(cop_model_options options, const char *text)
     assert_non_null(strstr(err.text, text));
     assert_null(none);
     assert_int_equal(cop_model_open(&none, &options, NULL), COP_ERR_INVALID);
+    assert_int_equal(cop_model_open(&none, NULL, NULL), COP_ERR_INVALID);
 }
 
 static void test_model_options(void **state)
