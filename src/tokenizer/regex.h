@@ -7,7 +7,9 @@
  *
  * What the two read differently, or only one knows, is refused by name. What remains is their
  * Unicode version: PCRE2 10.42 has 14, the wheels of tokenizers 0.23 have 16, so a character that is
- * newer than PCRE2's Unicode counts as unassigned: neither letter nor number. */
+ * newer than PCRE2's Unicode counts as unassigned: neither letter nor number. Of all code points that
+ * is 9,272 letters (4,192 ideographs of extension H among them), 120 numbers and 93 marks; \s, and the
+ * letters that (?i:'s|'t|...) finds, are the same. */
 #ifndef COP_TOKENIZER_REGEX_H
 #define COP_TOKENIZER_REGEX_H
 
