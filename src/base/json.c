@@ -56,7 +56,7 @@ void cop_json_free(cop_json *document)
 
 cop_json_kind cop_json_kind_of(const cop_json *value)
 {
-    switch (json_typeof(value)) {
+    switch (value ? json_typeof(value) : JSON_NULL) {
     case JSON_OBJECT:
         return COP_JSON_OBJECT;
     case JSON_ARRAY:

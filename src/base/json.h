@@ -1,7 +1,7 @@
 /* JSON (RFC 8259), read whole: jansson behind a narrow door. Strings are UTF-8, checked; an object
  * with the same key twice is an error, as is anything after the value, half a surrogate pair, an
- * integer beyond 64 bits and a key with a zero in it. Values are borrowed from the
- * document that cop_json_free ends. */
+ * integer beyond 64 bits and a key with a zero in it. Values are borrowed from the document that
+ * cop_json_free ends. */
 #ifndef COP_BASE_JSON_H
 #define COP_BASE_JSON_H
 
@@ -34,8 +34,8 @@ cop_status cop_json_parse_first(cop_json **out, const char *text, size_t bytes, 
 cop_status cop_json_load(cop_json **out, const char *path, size_t max_bytes, cop_error *err);
 void cop_json_free(cop_json *document); /* NULL is legal */
 
-cop_json_kind cop_json_kind_of(const cop_json *value);
-const char *cop_json_kind_name(cop_json_kind kind); /* "a string" */
+cop_json_kind cop_json_kind_of(const cop_json *value); /* NULL: COP_JSON_NULL */
+const char *cop_json_kind_name(cop_json_kind kind);    /* "a string" */
 
 /* Of an object: NULL if it has no such key, or is no object. A null value counts as none. */
 const cop_json *cop_json_get(const cop_json *object, const char *key);

@@ -58,7 +58,7 @@ static cop_status encode_file(cop_tokens *out, cop_tokenizer *tokenizer, const c
 
 static cop_status read_text(quality *q, const cop_config *cfg, cop_error *err)
 {
-    const char *path = cfg->model_tokenizer[0] ? cfg->model_tokenizer : cfg->model_path;
+    const char *path = cop_setup_tokenizer(cfg);
     cop_tokenizer *tokenizer;
     if (!path[0])
         return cop_fail(err, COP_ERR_INVALID,

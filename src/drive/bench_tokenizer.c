@@ -151,7 +151,7 @@ static cop_status read_text(reading *s, const cop_config *cfg, cop_error *err)
 
 static cop_status open_reading(reading *s, const cop_config *cfg, cop_error *err)
 {
-    const char *path = *cfg->model_tokenizer ? cfg->model_tokenizer : cfg->model_path;
+    const char *path = cop_setup_tokenizer(cfg);
     if (!*path || !*cfg->bench_text)
         return cop_fail(err, COP_ERR_INVALID,
                         "bench tokenizer needs model.tokenizer (or model.path) and bench.text");

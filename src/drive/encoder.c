@@ -1,6 +1,7 @@
 #include "drive/encoder.h"
 
 #include "base/alloc.h"
+#include "drive/setup.h"
 #include "model/checkpoint.h"
 
 #include <stdlib.h>
@@ -51,7 +52,7 @@ cop_status cop_encoder_check(const cop_tokenizer *tokenizer, const char *path,
 cop_status cop_encoder_open(cop_encoder **out, const cop_config *cfg, const cop_weights *weights,
                             cop_error *err)
 {
-    const char *path = cfg->model_tokenizer[0] ? cfg->model_tokenizer : cfg->model_path;
+    const char *path = cop_setup_tokenizer(cfg);
     if (!path[0])
         return cop_fail(err, COP_ERR_INVALID,
                         "text needs a tokenizer: set model.tokenizer to a tokenizer.json, or "

@@ -128,6 +128,11 @@ cop_status cop_setup_library(cop_model_options *model, cop_cache_options *cache,
     return COP_OK;
 }
 
+const char *cop_setup_tokenizer(const cop_config *cfg)
+{
+    return cfg->model_tokenizer[0] ? cfg->model_tokenizer : cfg->model_path;
+}
+
 cop_status cop_setup_text(cop_file_map *out, const cop_config *cfg, cop_error *err)
 {
     cop_status status = cop_file_map_open(out, cfg->bench_text, err);

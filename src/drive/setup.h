@@ -15,6 +15,8 @@ cop_status cop_setup_weights(cop_weights **out, const cop_config *cfg, cop_error
 /* threads: compute threads (cfg says 0 for "share the node", which only the cluster can resolve). */
 void cop_setup_device(cop_device_options *out, const cop_config *cfg, const cop_weights *weights,
                       uint32_t threads);
+/* model.tokenizer, or model.path, whose folder has one; "" if neither is set. Borrowed from cfg. */
+const char *cop_setup_tokenizer(const cop_config *cfg);
 /* bench.text, mapped. COP_ERR_INVALID if it cannot be opened: a wrong path is bad input. */
 cop_status cop_setup_text(cop_file_map *out, const cop_config *cfg, cop_error *err);
 void cop_setup_workload(cop_workload_options *out, const cop_config *cfg, uint32_t vocab);

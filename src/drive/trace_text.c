@@ -187,7 +187,7 @@ cop_status cop_trace_info_text(const cop_config *cfg, FILE *out, cop_error *err)
     if (status != COP_OK)
         return status;
     print_census(out, cfg, &c);
-    if (cfg->model_tokenizer[0] || cfg->model_path[0])
+    if (cop_setup_tokenizer(cfg)[0])
         return print_tokens(out, cfg, err);
     fprintf(out, "%-26s not known: set model.tokenizer (or model.path)\n", "tokens");
     return COP_OK;

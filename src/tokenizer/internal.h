@@ -71,12 +71,6 @@ static inline void cop_tokens_put(cop_tokens *tokens, uint32_t id)
     tokens->ids[tokens->count++] = id;
 }
 
-/* False too if there is no value. */
-static inline bool cop_is_json(const cop_json *value, cop_json_kind kind)
-{
-    return value && cop_json_kind_of(value) == kind;
-}
-
 /* The pipeline from one piece of text, well-formed, to tokens. */
 
 /* encode.c: `first`: the piece begins the text (what Metaspace's "first" asks for); `added`: cut out

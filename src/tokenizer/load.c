@@ -51,7 +51,7 @@ static cop_status measure(loader *l, const cop_json *vocab, const cop_json *adde
     const char *key;
     const cop_json *value;
     cop_status status = COP_OK;
-    if (!cop_is_json(vocab, COP_JSON_OBJECT) || cop_json_count(vocab) == 0)
+    if (cop_json_kind_of(vocab) != COP_JSON_OBJECT || cop_json_count(vocab) == 0)
         return bad(l, "model.vocab", "must be an object that gives each token its id");
     for (void *i = NULL; status == COP_OK && (i = cop_json_next(vocab, i, &key, &value));)
         status = see_id(l, value, key, "model.vocab", e, NULL);
@@ -112,7 +112,7 @@ static bool merge_sides(const cop_json *merge, const char *sides[2], size_t byte
         bytes[1] = length - bytes[0] - 1;
         return true;
     }
-    if (!cop_is_json(merge, COP_JSON_ARRAY) || cop_json_count(merge) != 2)
+    if (cop_json_kind_of(merge) != COP_JSON_ARRAY || cop_json_count(merge) != 2)
         return false;
     for (size_t i = 0; i < 2; i++)
         if (!(sides[i] = cop_json_string(cop_json_at(merge, i), &bytes[i])))
@@ -158,7 +158,7 @@ static cop_status load_merge(loader *l, const cop_json *merge, size_t index)
 static cop_status load_merges(loader *l, const cop_json *merges)
 {
     size_t count = cop_json_count(merges);
-    if (!cop_is_json(merges, COP_JSON_ARRAY))
+    if (cop_json_kind_of(merges) != COP_JSON_ARRAY)
         return bad(l, "model.merges", "must be an array");
     cop_merges_init(&l->t->merges, count);
     cop_status status = COP_OK;
@@ -291,17 +291,17 @@ static cop_status load_added(loader *l, const cop_json *token, size_t index)
 static cop_status refuse_rest(loader *l, const cop_json *root)
 {
     static const char *const keys[] = {"truncation", "padding"};
-    if (!cop_is_json(root, COP_JSON_OBJECT))
+    if (cop_json_kind_of(root) != COP_JSON_OBJECT)
         return cop_fail(l->err, COP_ERR_INVALID, "%s: must be an object", l->name);
     for (size_t i = 0; i < 2; i++)
         if (cop_json_get(root, keys[i]))
             return cop_fail(l->err, COP_ERR_UNSUPPORTED, "%s: %s is not understood", l->name,
                             keys[i]);
     const cop_json *model = cop_json_get(root, "model");
-    if (!cop_is_json(model, COP_JSON_OBJECT))
+    if (cop_json_kind_of(model) != COP_JSON_OBJECT)
         return bad(l, "model", "must be an object");
     const cop_json *added = cop_json_get(root, "added_tokens");
-    if (added && !cop_is_json(added, COP_JSON_ARRAY))
+    if (added && cop_json_kind_of(added) != COP_JSON_ARRAY)
         return bad(l, "added_tokens", "must be an array");
     /* Files of before there were other models have no type. */
     const char *type = cop_json_string(cop_json_get(model, "type"), NULL);

@@ -69,7 +69,7 @@ static cop_status sequence(loader *l, const cop_json *json, const char *key, loa
                            int depth)
 {
     const cop_json *members = cop_json_get(json, key);
-    if (!cop_is_json(members, COP_JSON_ARRAY))
+    if (cop_json_kind_of(members) != COP_JSON_ARRAY)
         return cop_fail(l->err, COP_ERR_INVALID, "%s: %s: '%s' must be an array", l->name, l->part,
                         key);
     if (depth == DEEPEST)
@@ -308,7 +308,7 @@ cop_status cop_load_pre_tokenizer(cop_tokenizer *t, const cop_json *json, const 
 static cop_status special_ids(loader *l, const cop_json *table, const char *token, cop_tokens *out)
 {
     const cop_json *ids = cop_json_get(cop_json_get(table, token), "ids");
-    if (cop_json_count(ids) == 0 || !cop_is_json(ids, COP_JSON_ARRAY))
+    if (cop_json_count(ids) == 0 || cop_json_kind_of(ids) != COP_JSON_ARRAY)
         return cop_fail(l->err, COP_ERR_INVALID, "%s: %s: special_tokens has no ids for %s",
                         l->name, l->part, cop_show(token, strlen(token)).text);
     for (size_t i = 0; i < cop_json_count(ids); i++) {
