@@ -144,15 +144,17 @@ static cop_status check_source(source *s, const cop_cache *cache, const uint8_t 
     return status;
 }
 
-/* False: two records stand for the same tokens, or one for the beginning of the other. */
-static bool fill(cop_cache *cache, const source *s)
+/* COP_ERR_CORRUPT: two records stand for the same tokens, or one for the beginning of another. */
+static cop_status fill(cop_cache *cache, const source *s, cop_error *err)
 {
+    const cop_device_ops *ops = cache->model->device_ops;
     uint32_t count = s->header.blocks;
     cop_cached_block *blocks = cop_malloc((count + (size_t)1) * sizeof *blocks);
     uint32_t *aligned = cop_malloc(s->token_bytes);
     int64_t now_ns = cop_clock_ns();
     bool distinct = true;
-    for (uint32_t i = 0; i < count && distinct; i++) {
+    cop_status status = COP_OK;
+    for (uint32_t i = 0; i < count && distinct && status == COP_OK; i++) {
         const uint8_t *tokens, *kv;
         cop_cache_file_record record = record_at(s, i, &tokens, &kv);
         memcpy(aligned, tokens, record.count * sizeof *aligned);
@@ -165,15 +167,15 @@ static bool fill(cop_cache *cache, const source *s)
         blocks[i].block = cop_worker_adopt(cache->worker, &blocks[i], now_ns);
         distinct = blocks[i].block != COP_NO_BLOCK;
         if (distinct)
-            memcpy(cache->model->device_ops->block_data(cache->device, blocks[i].block), kv,
-                   s->header.block_bytes);
+            status = ops->write_block(cache->device, blocks[i].block, kv, err);
     }
-    distinct = distinct && cop_worker_read(cache->worker).cached_blocks == count;
-    if (distinct)
+    if (status == COP_OK && (!distinct || cop_worker_read(cache->worker).cached_blocks != count))
+        status = cop_fail(err, COP_ERR_CORRUPT, "%s: two blocks hold the same tokens", s->name);
+    if (status == COP_OK)
         cop_worker_recall(cache->worker, blocks, count, now_ns);
     free(blocks);
     free(aligned);
-    return distinct;
+    return status;
 }
 
 cop_status cop_cache_file_parse(cop_cache *cache, const char *name, const uint8_t *data,
@@ -191,10 +193,10 @@ cop_status cop_cache_file_parse(cop_cache *cache, const char *name, const uint8_
     status = check_source(&s, cache, data, size, err);
     if (status != COP_OK)
         return status;
-    if (fill(cache, &s))
-        return COP_OK;
-    cop_worker_truncate(cache->worker, 0, NULL, 0);
-    return cop_fail(err, COP_ERR_CORRUPT, "%s: two blocks hold the same tokens", name);
+    status = fill(cache, &s, err);
+    if (status != COP_OK)
+        cop_worker_truncate(cache->worker, 0, NULL, 0);
+    return status;
 }
 
 cop_status cop_cache_load(cop_cache *cache, const char *path, cop_error *err)

@@ -111,26 +111,20 @@ static cop_status finish(replacement *r, cop_status status, cop_error *err)
 }
 
 /* KV of a partial block with zeros where no token is: what lies there depends on the past. */
-static const void *clear_unused(const cop_cache *cache, const void *kv, uint32_t count,
-                                uint8_t *scratch)
+static void clear_unused(const cop_cache *cache, uint32_t count, uint8_t *kv)
 {
     const cop_geometry *g = cache->model->geometry;
     uint32_t block_tokens = cache->options.block_tokens;
-    if (count == block_tokens)
-        return kv;
     size_t bytes = cache->model->device_ops->block_bytes(cache->device);
     size_t stripe = bytes / ((size_t)g->layers * 2 * g->kv_heads),
            used = stripe / block_tokens * count;
-    memcpy(scratch, kv, bytes);
     for (size_t at = 0; at < bytes; at += stripe)
-        memset(scratch + at + used, 0, stripe - used);
-    return scratch;
+        memset(kv + at + used, 0, stripe - used);
 }
 
 /* tokens: u32[block_tokens], padded; kv: u8[block_bytes]. Both scratch. */
 static cop_status write_records(const cop_cache *cache, const cop_cache_file_header *header,
-                                const replacement *r, uint32_t *tokens, uint8_t *scratch,
-                                cop_error *err)
+                                const replacement *r, uint32_t *tokens, uint8_t *kv, cop_error *err)
 {
     size_t token_bytes = cop_cache_file_token_bytes(header->block_tokens);
     cop_cached_block *blocks = cop_malloc((header->blocks + (size_t)1) * sizeof *blocks);
@@ -148,12 +142,13 @@ static cop_status write_records(const cop_cache *cache, const cop_cache_file_hea
             .last_use = block->last_use};
         memset(tokens, 0, token_bytes);
         memcpy(tokens, block->tokens, block->count * sizeof *tokens);
-        const void *kv =
-            clear_unused(cache, cache->model->device_ops->block_data(cache->device, block->block),
-                         block->count, scratch);
+        status = cache->model->device_ops->read_block(cache->device, block->block, kv, err);
+        if (status != COP_OK)
+            break;
+        clear_unused(cache, block->count, kv);
         record.checksum = cop_cache_file_sum_record(header, i, &record, tokens, kv);
         struct iovec parts[] = {
-            {&record, sizeof record}, {tokens, token_bytes}, {(void *)kv, header->block_bytes}};
+            {&record, sizeof record}, {tokens, token_bytes}, {kv, header->block_bytes}};
         status = put(r, parts, 3, err);
     }
     free(blocks);
@@ -172,12 +167,12 @@ cop_status cop_cache_save(const cop_cache *cache, const char *path, cop_error *e
         return status;
     cop_cache_file_describe(cache, &header);
     uint32_t *tokens = cop_malloc(cop_cache_file_token_bytes(header.block_tokens));
-    uint8_t *scratch = cop_malloc(header.block_bytes);
+    uint8_t *kv = cop_malloc(header.block_bytes);
     struct iovec part = {&header, sizeof header};
     status = put(&r, &part, 1, err);
     if (status == COP_OK)
-        status = write_records(cache, &header, &r, tokens, scratch, err);
+        status = write_records(cache, &header, &r, tokens, kv, err);
     free(tokens);
-    free(scratch);
+    free(kv);
     return finish(&r, status, err);
 }

@@ -97,9 +97,10 @@ static cop_status compute(const generation *g, cop_step_result *result, cop_erro
     if (status != COP_OK)
         return status;
     ops->wait(cache->device);
-    bool done = ops->poll(cache->device, result);
-    COP_CHECK(done);
-    return COP_OK;
+    bool done;
+    status = ops->poll(cache->device, result, &done, err);
+    COP_CHECK(status != COP_OK || done);
+    return status;
 }
 
 static cop_status run(generation *g, cop_request_story *story, cop_error *err)

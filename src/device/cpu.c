@@ -20,8 +20,11 @@ static cop_status check_options(const cop_device_options *o, cop_error *err)
                         "the cpu device wants hidden and ffn in multiples of 64 and q_heads in "
                         "multiples of kv_heads; '%s' has %u, %u, %u, %u",
                         g->name, g->hidden, g->ffn, g->q_heads, g->kv_heads);
-    if (o->threads < 1 || o->blocks < 1 || o->block_tokens < 1 || o->max_batch_tokens < 1 ||
-        o->max_sequences < 1)
+    if (o->blocks < 1)
+        return cop_fail(err, COP_ERR_INVALID,
+                        "cache.capacity_blocks 0 takes what is free on a device with memory of its "
+                        "own; the cpu device wants a number");
+    if (o->threads < 1 || o->block_tokens < 1 || o->max_batch_tokens < 1 || o->max_sequences < 1)
         return cop_fail(err, COP_ERR_INVALID,
                         "device: threads, blocks, block_tokens, max_batch_tokens and max_sequences "
                         "must be at least 1");
@@ -83,7 +86,7 @@ static cop_status cpu_open(cop_device **out, const cop_device_options *options, 
     return COP_OK;
 }
 
-static void *cpu_block_data(cop_device *d, uint32_t block)
+static void *cpu_block_address(cop_device *d, uint32_t block)
 {
     COP_CHECK(block < d->options.blocks);
     return d->kv + block * d->block_bytes;
@@ -92,8 +95,8 @@ static void *cpu_block_data(cop_device *d, uint32_t block)
 static void cpu_copy_block(cop_device *d, uint32_t src, uint32_t dst, uint32_t tokens)
 {
     COP_CHECK(!d->in_flight && tokens <= d->options.block_tokens);
-    const char *from = cpu_block_data(d, src);
-    char *to = cpu_block_data(d, dst);
+    const char *from = cpu_block_address(d, src);
+    char *to = cpu_block_address(d, dst);
     size_t bytes = (size_t)tokens * d->g.head_dim * d->kernels->panel_bytes;
     for (size_t at = 0; at < d->block_bytes && src != dst; at += d->stripe_bytes)
         memcpy(to + at, from + at, bytes);
@@ -161,14 +164,15 @@ static cop_status cpu_submit(cop_device *d, const cop_batch *batch, cop_error *e
     return COP_OK;
 }
 
-static bool cpu_poll(cop_device *d, cop_step_result *result)
+static cop_status cpu_poll(cop_device *d, cop_step_result *result, bool *done, cop_error *err)
 {
     COP_CHECK(d->in_flight);
-    if (!cop_pool_done(d->pool))
-        return false;
-    d->in_flight = false;
-    *result = d->result;
-    return true;
+    *done = cop_pool_done(d->pool);
+    if (*done) {
+        d->in_flight = false;
+        *result = d->result;
+    }
+    return COP_OK;
 }
 
 static void cpu_wait(cop_device *d)
@@ -176,9 +180,59 @@ static void cpu_wait(cop_device *d)
     cop_pool_wait(d->pool);
 }
 
+static uint32_t cpu_blocks(const cop_device *d)
+{
+    return d->options.blocks;
+}
+
 static size_t cpu_block_bytes(const cop_device *d)
 {
     return d->block_bytes;
+}
+
+static cop_status cpu_read_block(cop_device *d, uint32_t block, void *host, cop_error *err)
+{
+    memcpy(host, cpu_block_address(d, block), d->block_bytes);
+    return COP_OK;
+}
+
+static cop_status cpu_write_block(cop_device *d, uint32_t block, const void *host, cop_error *err)
+{
+    memcpy(cpu_block_address(d, block), host, d->block_bytes);
+    return COP_OK;
+}
+
+static void *cpu_host_slot(cop_device *d, uint32_t slot)
+{
+    COP_CHECK(slot < d->options.host_slots);
+    return d->host + slot * d->block_bytes;
+}
+
+/* Memory to memory: done before the call returns, so every ticket has been served. */
+static uint64_t cpu_move_out(cop_device *d, const uint32_t *blocks, const uint32_t *slots,
+                             uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        memcpy(cpu_host_slot(d, slots[i]), cpu_block_address(d, blocks[i]), d->block_bytes);
+    return ++d->moves;
+}
+
+static uint64_t cpu_move_in(cop_device *d, const uint32_t *blocks, const uint32_t *slots,
+                            uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++)
+        memcpy(cpu_block_address(d, blocks[i]), cpu_host_slot(d, slots[i]), d->block_bytes);
+    return ++d->moves;
+}
+
+static bool cpu_moved(cop_device *d, uint64_t ticket)
+{
+    return ticket <= d->moves;
+}
+
+static const char *cpu_identity(const cop_device *d)
+{
+    return "";
 }
 
 static const char *cpu_describe(const cop_device *d)
@@ -195,7 +249,17 @@ const cop_device_ops cop_device_cpu = {
     .submit = cpu_submit,
     .poll = cpu_poll,
     .wait = cpu_wait,
+    .blocks = cpu_blocks,
     .block_bytes = cpu_block_bytes,
-    .block_data = cpu_block_data,
+    .block_address = cpu_block_address,
+    .host_memory = true,
+    .read_block = cpu_read_block,
+    .write_block = cpu_write_block,
+    .host_slot = cpu_host_slot,
+    .move_out = cpu_move_out,
+    .move_in = cpu_move_in,
+    .moved = cpu_moved,
+    .probe = cop_cpu_probe,
     .describe = cpu_describe,
+    .identity = cpu_identity,
 };

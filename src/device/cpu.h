@@ -102,6 +102,7 @@ struct cop_device {
 
     /* KV pool: [block][layer][k,v][kv_head][token][head_dim] */
     char *kv;
+    char *host;                       /* [host_slots] blocks: the host slots */
     size_t block_bytes, stripe_bytes; /* stripe: [token][head_dim] of a block */
 
     /* activations: "act" are elements of kernels->act_bytes */
@@ -116,6 +117,8 @@ struct cop_device {
     cop_scratch *scratch;
     void **large; /* everything allocated by cop_alloc_large, with sizes */
     size_t *large_bytes, large_count;
+
+    uint64_t moves; /* to and from host slots, so far */
 
     /* the batch in flight */
     bool in_flight;
@@ -141,6 +144,9 @@ bool cop_pack_panel(const cop_device *d, const cop_matrix *w, uint32_t panel, co
 /* See cop_matrix: the scale of a column from its greatest magnitude, finite; x[n] to q[n]. */
 float cop_int8_scale(float greatest);
 void cop_int8_round(const float *x, size_t n, float scale, int8_t *q);
+
+cop_status cop_cpu_probe(cop_device *d, cop_probe_kind kind, uint32_t rows, uint32_t context,
+                         cop_probe *out, cop_error *err);
 
 /* Inside a job of the pool: */
 void cop_cpu_forward(cop_device *d);

@@ -55,6 +55,8 @@ static cop_status allocate_activations(cop_device *d, cop_error *err)
         {&d->logits, (size_t)d->max_sequences * d->padded_vocab * sizeof(float), "logits"},
         {&d->last, (size_t)d->max_sequences * g->hidden * act, "activations"},
         {&d->kv, (size_t)d->options.blocks * d->block_bytes, "the KV pool (cache.capacity_blocks)"},
+        {&d->host, (size_t)d->options.host_slots * d->block_bytes,
+         "the host tier (cache.host_blocks)"},
         {&d->row, rows * sizeof *d->row, "the batch"},
         {&d->item, items * sizeof *d->item, "the batch"},
         {&d->first_row, d->max_sequences * sizeof *d->first_row, "the batch"},

@@ -1,5 +1,5 @@
-#include "device/cpu_probe.h"
-
+/* What this machine could do at best, measured with the threads, weights and kernels of an open CPU
+ * device. */
 #include "base/check.h"
 #include "base/clock.h"
 #include "device/cpu.h"
@@ -16,14 +16,6 @@ typedef struct {
     atomic_uint_least64_t sink; /* uses what was computed, so that it is computed */
     cop_probe result;
 } probe;
-
-static cop_probe run(probe *p, cop_pool_job job)
-{
-    COP_CHECK(!p->d->in_flight);
-    cop_pool_start(p->d->pool, job, p);
-    cop_pool_wait(p->d->pool);
-    return p->result;
-}
 
 static void peak_task(void *ctx, uint32_t task, uint32_t thread)
 {
@@ -44,11 +36,6 @@ static void peak_job(void *ctx)
     p->result = (cop_probe){cop_clock_ns() - start, p->d->kernels->peak_work * PEAK_ROUNDS * tasks};
 }
 
-cop_probe cop_cpu_probe_peak(cop_device *device, bool all_threads)
-{
-    return run(&(probe){.d = device, .all_threads = all_threads}, peak_job);
-}
-
 static void read_task(void *ctx, uint32_t task, uint32_t thread)
 {
     probe *p = ctx;
@@ -65,11 +52,6 @@ static void read_job(void *ctx)
     int64_t start = cop_clock_ns();
     cop_pool_for(p->d->pool, tasks, read_task, p);
     p->result = (cop_probe){cop_clock_ns() - start, (double)p->d->packed_bytes};
-}
-
-cop_probe cop_cpu_probe_read(cop_device *device)
-{
-    return run(&(probe){.d = device}, read_job);
 }
 
 static void linear_job(void *ctx)
@@ -89,8 +71,19 @@ static void linear_job(void *ctx)
                             2.0 * (double)cop_geometry_linear_weights(&d->g) * p->rows};
 }
 
-cop_probe cop_cpu_probe_linear(cop_device *device, uint32_t rows)
+cop_status cop_cpu_probe(cop_device *d, cop_probe_kind kind, uint32_t rows, uint32_t context,
+                         cop_probe *out, cop_error *err)
 {
-    COP_CHECK(rows <= device->max_rows);
-    return run(&(probe){.d = device, .rows = rows}, linear_job);
+    static const cop_pool_job jobs[] = {[COP_PROBE_PEAK] = peak_job,
+                                        [COP_PROBE_PEAK_1] = peak_job,
+                                        [COP_PROBE_LINEAR] = linear_job,
+                                        [COP_PROBE_READ] = read_job};
+    COP_CHECK(!d->in_flight && rows <= d->max_rows);
+    if (kind >= sizeof jobs / sizeof *jobs)
+        return cop_fail(err, COP_ERR_UNSUPPORTED, "the cpu device has no probe %d", (int)kind);
+    probe p = {.d = d, .rows = rows, .all_threads = kind == COP_PROBE_PEAK};
+    cop_pool_start(d->pool, jobs[kind], &p);
+    cop_pool_wait(d->pool);
+    *out = p.result;
+    return COP_OK;
 }

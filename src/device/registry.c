@@ -1,7 +1,25 @@
+#include "base/plugin.h"
 #include "base/text.h"
 #include "device/device.h"
 
 #include <string.h>
+
+static cop_status find_in_plugin(const cop_device_ops **out, cop_error *err)
+{
+    void *symbol;
+    cop_error why;
+    if (cop_plugin_find("coppice-cuda.so", "COPPICE_CUDA_PLUGIN", "cop_cuda_device", &symbol,
+                        &why) != COP_OK)
+        return cop_fail(err, COP_ERR_UNSUPPORTED,
+                        "device.kind cuda: %s; device 'cpu' is always there", why.text);
+    const cop_device_ops *ops = symbol;
+    if (ops->abi != COP_DEVICE_ABI)
+        return cop_fail(err, COP_ERR_UNSUPPORTED,
+                        "device.kind cuda: coppice-cuda.so is of another version (%u, wanted %d)",
+                        ops->abi, COP_DEVICE_ABI);
+    *out = ops;
+    return COP_OK;
+}
 
 cop_status cop_device_find(const char *kind, const cop_device_ops **out, cop_error *err)
 {
@@ -11,8 +29,6 @@ cop_status cop_device_find(const char *kind, const cop_device_ops **out, cop_err
         return COP_OK;
     }
     if (strcmp(kind, "cuda") == 0)
-        return cop_fail(err, COP_ERR_UNSUPPORTED,
-                        "device 'cuda': this build has no CUDA plugin (coppice-cuda.so); "
-                        "device 'cpu' is always there");
+        return find_in_plugin(out, err);
     return cop_unknown_name(err, "device.kind: unknown device", kind, kinds, 2);
 }

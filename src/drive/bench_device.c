@@ -5,7 +5,6 @@
 #include "base/clock.h"
 #include "base/median.h"
 #include "base/rng.h"
-#include "device/cpu_probe.h"
 #include "drive/bench.h"
 #include "drive/setup.h"
 
@@ -20,6 +19,7 @@ typedef struct {
     const cop_geometry *geometry; /* of the weights */
     uint32_t prompt, capacity;    /* tokens of the prompt; tokens that the table holds */
     uint32_t *tokens, *blocks;
+    double weight_bytes;
 } bench;
 
 /* A figure over the repetitions. */
@@ -109,21 +109,31 @@ static cop_status bench_step(bench *b, uint32_t start, uint32_t count, int64_t *
     cop_status status = b->ops->submit(b->device, &batch, err);
     if (status != COP_OK)
         return status;
-    while (!b->ops->poll(b->device, &result))
-        cop_sleep_ns(COP_NS_PER_MS); /* every wake-up takes a core from the compute */
-    *ns = result.ended_ns - result.started_ns;
-    return COP_OK;
+    bool done;
+    b->ops->wait(b->device);
+    status = b->ops->poll(b->device, &result, &done, err);
+    *ns = status == COP_OK ? result.ended_ns - result.started_ns : 0;
+    return status;
+}
+
+static cop_status probe(const bench *b, cop_probe_kind kind, cop_probe *out, cop_error *err)
+{
+    return b->ops->probe(b->device, kind, b->prompt, 0, out, err);
 }
 
 enum { PEAK_1, PEAK, LINEAR, LINEAR_SHARE, WHOLE, WHOLE_SHARE, PREFILL_SERIES };
 
 static cop_status measure_prefill(bench *b, series *s, cop_error *err)
 {
-    cop_probe one = cop_cpu_probe_peak(b->device, false);
-    cop_probe all = cop_cpu_probe_peak(b->device, true);
-    cop_probe linear = cop_cpu_probe_linear(b->device, b->prompt);
+    cop_probe one, all, linear;
     int64_t ns;
-    cop_status status = bench_step(b, 0, b->prompt, &ns, err);
+    cop_status status = probe(b, COP_PROBE_PEAK_1, &one, err);
+    if (status == COP_OK)
+        status = probe(b, COP_PROBE_PEAK, &all, err);
+    if (status == COP_OK)
+        status = probe(b, COP_PROBE_LINEAR, &linear, err);
+    if (status == COP_OK)
+        status = bench_step(b, 0, b->prompt, &ns, err);
     if (status != COP_OK)
         return status;
     double peak = all.work / (double)all.ns, lin = linear.work / (double)linear.ns;
@@ -178,27 +188,31 @@ enum { READ, STEP, STEP_SHARE, DECODE_SERIES };
 static cop_status measure_decode(bench *b, series *s, cop_error *err)
 {
     enum { LEAST_NS = 100 * COP_NS_PER_MS };
-    cop_probe read = cop_cpu_probe_read(b->device);
+    cop_probe read;
+    cop_status status = probe(b, COP_PROBE_READ, &read, err);
+    if (status != COP_OK)
+        return status;
     double bandwidth = read.work / (double)read.ns;
     int64_t total = 0, steps = 0;
     while (total < LEAST_NS) {
         int64_t ns;
-        cop_status status = bench_step(b, b->prompt, 1, &ns, err);
+        status = bench_step(b, b->prompt, 1, &ns, err);
         if (status != COP_OK)
             return status;
         total += ns;
         steps++;
     }
     double step = (double)total / (double)steps;
+    b->weight_bytes = read.work;
     series_add(&s[READ], bandwidth);
     series_add(&s[STEP], step);
     series_add(&s[STEP_SHARE], 100 * read.work / step / bandwidth);
     return COP_OK;
 }
 
-static void print_decode(bench *b, series *s, double weight_bytes, FILE *out)
+static void print_decode(bench *b, series *s, FILE *out)
 {
-    double step = median(&s[STEP]), read = median(&s[READ]);
+    double step = median(&s[STEP]), read = median(&s[READ]), weight_bytes = b->weight_bytes;
     fprintf(out, "%s, %s: decode of 1 sequence at context %u, medians of %zu\n", b->geometry->name,
             b->ops->describe(b->device), b->prompt, s[STEP].count);
     fprintf(out, "%-26s %10s %10s %10s\n", "", "tokens/s", "GB/s", "% of read");
@@ -220,7 +234,7 @@ cop_status cop_bench_decode(const cop_config *cfg, FILE *out, cop_error *err)
     for (int64_t i = 0; i < cfg->bench_repeats && status == COP_OK; i++)
         status = measure_decode(&b, s, err);
     if (status == COP_OK)
-        print_decode(&b, s, cop_cpu_probe_read(b.device).work, out);
+        print_decode(&b, s, out);
     series_fini(s, DECODE_SERIES);
     bench_close(&b);
     return status;

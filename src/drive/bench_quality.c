@@ -142,8 +142,11 @@ static cop_status run_batch(const quality *q, int side, const cop_sequence *sequ
     cop_status status = q->ops->submit(q->device[side], &batch, err);
     if (status != COP_OK)
         return status;
-    while (!q->ops->poll(q->device[side], result))
-        cop_sleep_ns(COP_NS_PER_MS);
+    bool done;
+    q->ops->wait(q->device[side]);
+    status = q->ops->poll(q->device[side], result, &done, err);
+    if (status != COP_OK)
+        return status;
     if (!result->logits && sequences->sample)
         return cop_fail(err, COP_ERR_UNSUPPORTED, "bench quality: %s keeps its logits to itself",
                         q->ops->describe(q->device[side]));

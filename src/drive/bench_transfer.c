@@ -139,6 +139,8 @@ typedef struct {
     uint8_t *out_pool, *in_pool; /* [MOST_BLOCKS][block_bytes] */
     void *out[MOST_BLOCKS], *in[MOST_BLOCKS];
     uint64_t next_transfer;
+    cop_status status; /* of the transport, and its words */
+    cop_error *err;
 } kv_bench;
 
 /* Posts one transfer from `from` to `to` (or, for from == -1, one from every rank to its next) and
@@ -149,15 +151,21 @@ static double transfer_once(const bench *b, kv_bench *k, int from, int to, uint3
     bool receives = from < 0 || b->rank == to, sends = from < 0 || b->rank == from;
     uint64_t base = k->next_transfer;
     k->next_transfer += (uint64_t)b->size;
+    if (sends)
+        k->ops->expect(k->kv, base + (uint64_t)b->rank);
+    if (receives)
+        k->ops->expect(k->kv, base + (uint64_t)before);
     if (receives)
         k->ops->receive(k->kv, base + (uint64_t)before, before, k->in, blocks);
     cop_bus_barrier(b->bus); /* posted before the sender begins, as the protocol of plans does */
     if (sends)
         k->ops->send(k->kv, base + (uint64_t)b->rank, next, k->out, blocks);
     double wire_ns = 0;
-    for (int i = 1; !k->ops->idle(k->kv); i++) {
+    for (int i = 1; !k->ops->idle(k->kv) && k->status == COP_OK; i++) {
         cop_kv_done done;
-        if (k->ops->poll(k->kv, &done) && !done.sent)
+        bool ended;
+        k->status = k->ops->poll(k->kv, &done, &ended, k->err);
+        if (k->status == COP_OK && ended && !done.sent)
             wire_ns = (double)done.wire_ns;
         if (i % POLLS_BEFORE_YIELD == 0)
             sched_yield();
@@ -221,17 +229,21 @@ static cop_status kv_table(const bench *b, kv_bench *k, const cop_config *cfg, b
 {
     double latency_us = throttled ? cfg->transport_link_latency_us : 0;
     double mb_s = throttled ? cfg->transport_link_bandwidth_mb_s : 0;
-    cop_status status = k->ops->open(&k->kv, b->bus, k->block_bytes, latency_us, mb_s, err);
+    cop_kv_options options;
+    cop_setup_kv(&options, cfg, b->bus, 0, k->block_bytes);
+    options.link_latency_us = latency_us;
+    options.link_bandwidth_mb_s = mb_s;
+    cop_status status = k->ops->open(&k->kv, &options, err);
     if (status != COP_OK)
         return status;
     cop_link link;
     cop_link_init(&link, latency_us, mb_s);
     kv_heading(b, k, cfg, throttled);
-    for (uint32_t blocks = 1; blocks <= MOST_BLOCKS; blocks *= 4)
+    for (uint32_t blocks = 1; blocks <= MOST_BLOCKS && k->status == COP_OK; blocks *= 4)
         kv_row(b, k, throttled ? &link : NULL, blocks);
     k->ops->close(k->kv);
     k->kv = NULL;
-    return COP_OK;
+    return k->status;
 }
 
 static cop_status open_pools(kv_bench *k, cop_error *err)
@@ -256,7 +268,7 @@ static cop_status open_pools(kv_bench *k, cop_error *err)
 
 static cop_status bench_kv(const bench *b, const cop_config *cfg, cop_error *err)
 {
-    kv_bench k = {0};
+    kv_bench k = {.err = err};
     cop_weights *weights;
     cop_status status = cop_kv_find(cfg->transport_kv, &k.ops, err);
     if (status == COP_OK)

@@ -142,8 +142,10 @@ static cop_status open_transport(cluster *c, cop_error *err)
     cop_status status = cop_kv_find(c->cfg->transport_kv, &c->kv_ops, err);
     if (status != COP_OK)
         return status;
-    return c->kv_ops->open(&c->kv, c->bus, bytes, c->cfg->transport_link_latency_us,
-                           c->cfg->transport_link_bandwidth_mb_s, err);
+    cop_kv_options options;
+    cop_setup_kv(&options, c->cfg, c->bus, (int)c->first_rank, bytes);
+    options.device = c->engine ? cop_engine_device(c->engine) : NULL;
+    return c->kv_ops->open(&c->kv, &options, err);
 }
 
 static cop_status open_frontend(cluster *c, const cop_greeting *greetings, double link_small_ns,

@@ -6,6 +6,7 @@
 #include "base/hash.h"
 #include "base/median.h"
 #include "base/rng.h"
+#include "core/evict/evict.h"
 #include "device/device.h"
 #include "drive/launch.h"
 #include "drive/setup.h"
@@ -44,11 +45,35 @@ struct cop_engine {
     cop_worker_event *pending; /* events that our own actions gave rise to */
     size_t pending_count, pending_capacity;
     cop_rng faults;
+    uint8_t *block; /* u8[block_bytes]: one block in host memory */
 };
 
 static int64_t run_now(const cop_engine *e)
 {
     return cop_clock_ns() + e->clock_to_run_ns;
+}
+
+/* The pool first: it may take what memory there is, and the core manages as many blocks. */
+static cop_status open_parts(cop_engine *e, const cop_bus *bus, const cop_weights *weights,
+                             uint32_t threads, cop_error *err)
+{
+    cop_device_options device;
+    cop_worker_options worker;
+    cop_setup_device(&device, e->cfg, weights, threads);
+    cop_setup_worker(&worker, e->cfg);
+    if (e->cfg->device_index < 0)
+        device.index = (uint32_t)cop_bus_local_rank(bus);
+    const cop_evict_ops *policy;
+    cop_status status = cop_evict_find(e->cfg->cache_eviction, &policy, err);
+    if (status == COP_OK)
+        status = cop_device_find(e->cfg->device_kind, &e->device_ops, err);
+    if (status == COP_OK)
+        status = e->device_ops->open(&e->device, &device, err);
+    if (status != COP_OK)
+        return status;
+    worker.capacity_blocks = e->device_ops->blocks(e->device);
+    e->block = cop_malloc(e->device_ops->block_bytes(e->device));
+    return cop_worker_open(&e->core, &worker, err);
 }
 
 cop_status cop_engine_open(cop_engine **out, const cop_bus *bus, const cop_config *cfg,
@@ -64,16 +89,8 @@ cop_status cop_engine_open(cop_engine **out, const cop_bus *bus, const cop_confi
     e->sequences = cop_calloc((size_t)cfg->scheduler_max_batch, sizeof *e->sequences);
     cop_rng_init(&e->faults, (uint64_t)cfg->seed, 0xfa017u + e->worker);
 
-    cop_device_options device;
-    cop_worker_options worker;
-    cop_setup_worker(&worker, cfg);
     uint32_t threads = cop_launch_threads(bus, cfg->device_threads);
-    cop_status status = cop_worker_open(&e->core, &worker, err);
-    cop_setup_device(&device, cfg, weights, threads);
-    if (status == COP_OK)
-        status = cop_device_find(cfg->device_kind, &e->device_ops, err);
-    if (status == COP_OK)
-        status = e->device_ops->open(&e->device, &device, err);
+    cop_status status = open_parts(e, bus, weights, threads, err);
     if (status != COP_OK) {
         cop_engine_close(e);
         return status;
@@ -87,7 +104,7 @@ void cop_engine_close(cop_engine *e)
 {
     if (!e)
         return;
-    if (e->device_ops)
+    if (e->device)
         e->device_ops->close(e->device);
     cop_worker_close(e->core);
     cop_worker_actions_fini(&e->actions);
@@ -98,7 +115,13 @@ void cop_engine_close(cop_engine *e)
     free(e->arrivals);
     free(e->pending);
     free(e->sequences);
+    free(e->block);
     free(e);
+}
+
+cop_device *cop_engine_device(const cop_engine *e)
+{
+    return e->device;
 }
 
 size_t cop_engine_block_bytes(const cop_engine *e)
@@ -125,10 +148,14 @@ static cop_status run_batch(cop_engine *e, const cop_sequence *sequence, double 
     cop_batch batch = {.count = 1, .sequences = sequence};
     cop_status status = e->device_ops->submit(e->device, &batch, err);
     cop_step_result result;
+    bool done = false;
+    while (status == COP_OK && !done) {
+        status = e->device_ops->poll(e->device, &result, &done, err);
+        if (!done)
+            cop_sleep_ns(20 * COP_NS_PER_US);
+    }
     if (status != COP_OK)
         return status;
-    while (!e->device_ops->poll(e->device, &result))
-        cop_sleep_ns(20 * COP_NS_PER_US);
     *ns = (double)(result.ended_ns - result.started_ns);
     return COP_OK;
 }
@@ -157,7 +184,7 @@ cop_status cop_engine_probe(cop_engine *e, cop_greeting *g, cop_error *err)
     const cop_config *cfg = e->cfg;
     const cop_geometry *geometry = e->geometry;
     cop_status status = COP_OK;
-    *g = (cop_greeting){.pool_blocks = (uint32_t)cfg->cache_capacity_blocks};
+    *g = (cop_greeting){.pool_blocks = e->device_ops->blocks(e->device)};
     g->block_bytes = e->device_ops->block_bytes(e->device);
     gethostname(g->host, sizeof g->host - 1);
     strncpy(g->device, e->device_ops->describe(e->device), sizeof g->device - 1);
@@ -208,13 +235,15 @@ static void queue_event(cop_engine *e, const cop_worker_event *event)
     e->pending[e->pending_count++] = *event;
 }
 
-static uint64_t block_checksum(const cop_engine *e, uint32_t block)
+static cop_status block_checksum(cop_engine *e, uint32_t block, uint64_t *out, cop_error *err)
 {
-    return cop_hash(e->device_ops->block_data(e->device, block),
-                    e->device_ops->block_bytes(e->device), 0);
+    cop_status status = e->device_ops->read_block(e->device, block, e->block, err);
+    if (status == COP_OK)
+        *out = cop_hash(e->block, e->device_ops->block_bytes(e->device), 0);
+    return status;
 }
 
-static void act_offer(cop_engine *e, const cop_worker_action *action)
+static cop_status act_offer(cop_engine *e, const cop_worker_action *action, cop_error *err)
 {
     cop_say_offer say = {.transfer = action->offer.transfer,
                          .tenant = action->offer.tenant,
@@ -229,16 +258,18 @@ static void act_offer(cop_engine *e, const cop_worker_action *action)
                                            .accept = {.transfer = say.transfer}});
     }
     uint64_t *checksums = NULL;
+    cop_status status = COP_OK;
     if (e->cfg->migration_verify && say.blocks) {
         say.checksums = say.blocks;
         checksums = cop_malloc(say.blocks * sizeof *checksums);
-        for (uint32_t i = 0; i < say.blocks; i++)
-            checksums[i] = block_checksum(e, action->offer.block_ids[i]);
+        for (uint32_t i = 0; i < say.blocks && status == COP_OK; i++)
+            status = block_checksum(e, action->offer.block_ids[i], &checksums[i], err);
     }
     cop_say(to_worker(e, action->offer.peer), COP_SAY_OFFER, &say, sizeof say, action->offer.tokens,
             (size_t)say.blocks * say.block_tokens * sizeof(uint32_t), checksums,
             say.checksums * sizeof *checksums);
     free(checksums);
+    return status;
 }
 
 static void act_accept(cop_engine *e, const cop_worker_action *action)
@@ -252,7 +283,7 @@ static void **block_pointers(const cop_engine *e, const uint32_t *ids, uint32_t 
 {
     void **blocks = cop_malloc(count * sizeof *blocks);
     for (uint32_t i = 0; i < count; i++)
-        blocks[i] = e->device_ops->block_data(e->device, ids[i]);
+        blocks[i] = e->device_ops->block_address(e->device, ids[i]);
     return blocks;
 }
 
@@ -328,7 +359,8 @@ static void act_ended(cop_engine *e, const cop_worker_action *action)
     cop_say(to_front_end(e), COP_SAY_TRANSFER_ENDED, &say, sizeof say, NULL, 0, NULL, 0);
 }
 
-static void perform(cop_engine *e, const cop_worker_action *action, int64_t now_ns)
+static cop_status perform(cop_engine *e, const cop_worker_action *action, int64_t now_ns,
+                          cop_error *err)
 {
     switch (action->kind) {
     case COP_ACT_COPY:
@@ -336,8 +368,7 @@ static void perform(cop_engine *e, const cop_worker_action *action, int64_t now_
                                   action->copy.tokens);
         break;
     case COP_ACT_OFFER:
-        act_offer(e, action);
-        break;
+        return act_offer(e, action, err);
     case COP_ACT_ACCEPT:
         act_accept(e, action);
         break;
@@ -364,6 +395,7 @@ static void perform(cop_engine *e, const cop_worker_action *action, int64_t now_
         act_ended(e, action);
         break;
     }
+    return COP_OK;
 }
 
 static cop_status start_batch(cop_engine *e, cop_error *err)
@@ -398,20 +430,18 @@ static cop_status start_batch(cop_engine *e, cop_error *err)
 /* Tells the core an event, and what comes of its actions, until nothing more comes. */
 static cop_status tell(cop_engine *e, const cop_worker_event *event, cop_error *err)
 {
+    cop_status status = COP_OK;
     queue_event(e, event);
-    for (size_t i = 0; i < e->pending_count; i++) {
+    for (size_t i = 0; i < e->pending_count && status == COP_OK; i++) {
         cop_worker_event next = e->pending[i]; /* the array may move */
         cop_worker_step(e->core, &next, &e->actions);
-        for (size_t k = 0; k < e->actions.count; k++)
-            perform(e, &e->actions.items[k], next.now_ns);
-        if (e->actions.start_step) {
-            cop_status status = start_batch(e, err);
-            if (status != COP_OK)
-                return status;
-        }
+        for (size_t k = 0; k < e->actions.count && status == COP_OK; k++)
+            status = perform(e, &e->actions.items[k], next.now_ns, err);
+        if (status == COP_OK && e->actions.start_step)
+            status = start_batch(e, err);
     }
     e->pending_count = 0;
-    return COP_OK;
+    return status;
 }
 
 /* ---- events ------------------------------------------------------------------------------ */
@@ -497,8 +527,10 @@ cop_status cop_engine_hear(cop_engine *e, const cop_heard *heard, cop_error *err
 static cop_status poll_device(cop_engine *e, bool *busy, cop_error *err)
 {
     cop_step_result result;
-    if (!e->computing || !e->device_ops->poll(e->device, &result))
-        return COP_OK;
+    bool done = false;
+    cop_status status = e->computing ? e->device_ops->poll(e->device, &result, &done, err) : COP_OK;
+    if (!done)
+        return status;
     *busy = true;
     e->computing = false;
     e->step_row.started_ns = result.started_ns + e->clock_to_run_ns;
@@ -516,21 +548,28 @@ static cop_status poll_device(cop_engine *e, bool *busy, cop_error *err)
 }
 
 /* An injected fault: one bit of one received block flips, as a bad cable would do it. */
-static void corrupt_one_bit(cop_engine *e, const arrival *a)
+static cop_status corrupt_one_bit(cop_engine *e, const arrival *a, cop_error *err)
 {
     uint32_t block = a->block_ids[cop_rng_below(&e->faults, a->count)];
-    uint8_t *data = e->device_ops->block_data(e->device, block);
-    data[cop_rng_below(&e->faults, e->device_ops->block_bytes(e->device))] ^= 1;
+    cop_status status = e->device_ops->read_block(e->device, block, e->block, err);
+    if (status != COP_OK)
+        return status;
+    e->block[cop_rng_below(&e->faults, e->device_ops->block_bytes(e->device))] ^= 1;
+    return e->device_ops->write_block(e->device, block, e->block, err);
 }
 
-static bool arrived_intact(cop_engine *e, const arrival *a)
+static cop_status arrived_intact(cop_engine *e, const arrival *a, bool *intact, cop_error *err)
 {
+    cop_status status = COP_OK;
     if (cop_rng_double(&e->faults) < e->cfg->fault_transfer_corrupt_rate)
-        corrupt_one_bit(e, a);
-    for (uint32_t i = 0; a->checksums && i < a->count; i++)
-        if (block_checksum(e, a->block_ids[i]) != a->checksums[i])
-            return false;
-    return true;
+        status = corrupt_one_bit(e, a, err);
+    *intact = true;
+    for (uint32_t i = 0; a->checksums && i < a->count && status == COP_OK && *intact; i++) {
+        uint64_t checksum = 0;
+        status = block_checksum(e, a->block_ids[i], &checksum, err);
+        *intact = checksum == a->checksums[i];
+    }
+    return status;
 }
 
 static cop_status received(cop_engine *e, const cop_kv_done *done, cop_error *err)
@@ -542,7 +581,8 @@ static cop_status received(cop_engine *e, const cop_kv_done *done, cop_error *er
     arrival a = e->arrivals[i];
     e->arrivals[i] = e->arrivals[--e->arrival_count];
     int64_t begun_ns = cop_clock_ns();
-    bool intact = arrived_intact(e, &a);
+    bool intact;
+    cop_status status = arrived_intact(e, &a, &intact, err);
     int64_t now_ns = cop_clock_ns();
     e->ended = (cop_say_ended){.transfer = done->transfer,
                                .bytes = done->bytes,
@@ -554,22 +594,25 @@ static cop_status received(cop_engine *e, const cop_kv_done *done, cop_error *er
     cop_worker_event event = {.kind = COP_WORKER_RECEIVED,
                               .now_ns = now_ns + e->clock_to_run_ns,
                               .transfer = {.transfer = done->transfer, .intact = intact}};
-    return tell(e, &event, err);
+    return status == COP_OK ? tell(e, &event, err) : status;
 }
 
 static cop_status poll_transport(cop_engine *e, bool *busy, cop_error *err)
 {
     cop_kv_done done;
-    while (e->kv_ops->poll(e->kv, &done)) {
+    bool ended = true;
+    cop_status status = COP_OK;
+    while (status == COP_OK && ended) {
+        status = e->kv_ops->poll(e->kv, &done, &ended, err);
+        if (status != COP_OK || !ended)
+            break;
         *busy = true;
         cop_worker_event sent = {.kind = COP_WORKER_SENT,
                                  .now_ns = run_now(e),
                                  .transfer = {.transfer = done.transfer, .intact = true}};
-        cop_status status = done.sent ? tell(e, &sent, err) : received(e, &done, err);
-        if (status != COP_OK)
-            return status;
+        status = done.sent ? tell(e, &sent, err) : received(e, &done, err);
     }
-    return COP_OK;
+    return status;
 }
 
 static void report_gauges(cop_engine *e, int64_t now_ns)

@@ -17,6 +17,7 @@ void cop_setup_device(cop_device_options *out, const cop_config *cfg, const cop_
         .weights = cop_weights_source_of(weights),
         .blocks = (uint32_t)cfg->cache_capacity_blocks,
         .block_tokens = (uint32_t)cfg->cache_block_tokens,
+        .host_slots = (uint32_t)cfg->cache_host_blocks,
         .max_batch_tokens = (uint32_t)(cfg->scheduler_chunk_tokens + cfg->scheduler_max_batch),
         .max_sequences = (uint32_t)cfg->scheduler_max_batch,
         .threads = threads,
@@ -24,6 +25,24 @@ void cop_setup_device(cop_device_options *out, const cop_config *cfg, const cop_
         .int8_weights = strcmp(cfg->model_weights, "int8") == 0,
         .logits_digest = cfg->record_logits_digest,
         .isa = cfg->device_isa,
+        .index = cfg->device_index < 0 ? 0 : (uint32_t)cfg->device_index,
+        .memory_fraction = cfg->device_memory_fraction,
+        .deterministic = cfg->device_deterministic,
+    };
+}
+
+void cop_setup_kv(cop_kv_options *out, const cop_config *cfg, cop_bus *bus, int first_rank,
+                  size_t block_bytes)
+{
+    *out = (cop_kv_options){
+        .bus = bus,
+        .bus_calls = &cop_bus_calls_mpi,
+        .first_rank = first_rank,
+        .block_bytes = block_bytes,
+        .link_latency_us = cfg->transport_link_latency_us,
+        .link_bandwidth_mb_s = cfg->transport_link_bandwidth_mb_s,
+        .timeout_s = cfg->transport_timeout_s,
+        .share_device = cfg->device_share,
     };
 }
 

@@ -8,6 +8,7 @@
 #include "core/router.h"
 #include "core/worker.h"
 #include "device/device.h"
+#include "transport/transport.h"
 #include "workload/workload.h"
 
 /* The model of a run: model.path, or model.preset and seed. */
@@ -20,6 +21,9 @@ const char *cop_setup_tokenizer(const cop_config *cfg);
 /* bench.text, mapped. COP_ERR_INVALID if it cannot be opened: a wrong path is bad input. */
 cop_status cop_setup_text(cop_file_map *out, const cop_config *cfg, cop_error *err);
 void cop_setup_workload(cop_workload_options *out, const cop_config *cfg, uint32_t vocab);
+/* device is the caller's to fill in. */
+void cop_setup_kv(cop_kv_options *out, const cop_config *cfg, cop_bus *bus, int first_rank,
+                  size_t block_bytes);
 void cop_setup_worker(cop_worker_options *out, const cop_config *cfg);
 /* For the commands that are made of the public library; texts are borrowed from cfg.
  * COP_ERR_UNSUPPORTED: a device other than the cpu. */

@@ -325,3 +325,10 @@ void cop_bus_abort(cop_bus *bus, int exit_status)
     MPI_Abort(bus->messages, exit_status);
     _Exit(exit_status);
 }
+
+const cop_bus_calls cop_bus_calls_mpi = {
+    .rank = cop_bus_rank,
+    .size = cop_bus_size,
+    .broadcast = cop_bus_broadcast,
+    .gather = cop_bus_gather,
+};

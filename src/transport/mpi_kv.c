@@ -77,18 +77,18 @@ static cop_status kv_connect(cop_kv *kv, cop_error *err)
     return COP_OK;
 }
 
-static cop_status kv_open(cop_kv **out, cop_bus *bus, size_t block_bytes, double link_latency_us,
-                          double link_bandwidth_mb_s, cop_error *err)
+static cop_status kv_open(cop_kv **out, const cop_kv_options *options, cop_error *err)
 {
+    const size_t block_bytes = options->block_bytes;
     if (block_bytes == 0 || block_bytes > INT_MAX)
         return cop_fail(err, COP_ERR_UNSUPPORTED,
                         "KV blocks of %zu bytes: an MPI message holds 1 to %d; choose fewer "
                         "cache.block_tokens",
                         block_bytes, INT_MAX);
     cop_kv *kv = cop_calloc(1, sizeof *kv);
-    kv->bus = bus;
+    kv->bus = options->bus;
     kv->block_bytes = block_bytes;
-    cop_link_init(&kv->link, link_latency_us, link_bandwidth_mb_s);
+    cop_link_init(&kv->link, options->link_latency_us, options->link_bandwidth_mb_s);
     cop_status status = kv_connect(kv, err);
     if (status != COP_OK) {
         free(kv);
@@ -97,6 +97,11 @@ static cop_status kv_open(cop_kv **out, cop_bus *bus, size_t block_bytes, double
     *out = kv;
     return COP_OK;
 }
+
+/* MPI matches by tag: any order of posting will do. */
+static void kv_expect(cop_kv *kv, uint64_t id) {}
+
+static void kv_forget(cop_kv *kv, uint64_t id) {}
 
 /* ---- post ------------------------------------------------------------------------------- */
 
@@ -236,16 +241,16 @@ static void progress(cop_kv *kv)
     }
 }
 
-static bool kv_poll(cop_kv *kv, cop_kv_done *done)
+static cop_status kv_poll(cop_kv *kv, cop_kv_done *done, bool *ended, cop_error *err)
 {
     if (kv->done_head == kv->done_count) {
         kv->done_head = kv->done_count = 0;
         progress(kv);
-        if (kv->done_count == 0)
-            return false;
     }
-    *done = kv->done[kv->done_head++];
-    return true;
+    *ended = kv->done_head < kv->done_count;
+    if (*ended)
+        *done = kv->done[kv->done_head++];
+    return COP_OK;
 }
 
 static bool kv_idle(const cop_kv *kv)
@@ -295,9 +300,13 @@ static void kv_close(cop_kv *kv)
 }
 
 const cop_kv_ops cop_kv_mpi = {
+    .abi = COP_KV_ABI,
     .name = "mpi",
+    .device_memory = false,
     .open = kv_open,
     .close = kv_close,
+    .expect = kv_expect,
+    .forget = kv_forget,
     .send = kv_send,
     .receive = kv_receive,
     .poll = kv_poll,

@@ -1,8 +1,25 @@
 #include "transport/transport.h"
 
+#include "base/plugin.h"
 #include "base/text.h"
 
 #include <string.h>
+
+static cop_status find_in_plugin(const cop_kv_ops **out, cop_error *err)
+{
+    void *symbol;
+    cop_error why;
+    if (cop_plugin_find("coppice-cuda.so", "COPPICE_CUDA_PLUGIN", "cop_cuda_kv", &symbol, &why) !=
+        COP_OK)
+        return cop_fail(err, COP_ERR_UNSUPPORTED, "transport.kv nccl: %s", why.text);
+    const cop_kv_ops *ops = symbol;
+    if (ops->abi != COP_KV_ABI)
+        return cop_fail(err, COP_ERR_UNSUPPORTED,
+                        "transport.kv nccl: coppice-cuda.so is of another version (%u, wanted %d)",
+                        ops->abi, COP_KV_ABI);
+    *out = ops;
+    return COP_OK;
+}
 
 cop_status cop_kv_find(const char *name, const cop_kv_ops **out, cop_error *err)
 {
@@ -12,7 +29,6 @@ cop_status cop_kv_find(const char *name, const cop_kv_ops **out, cop_error *err)
         return COP_OK;
     }
     if (strcmp(name, "nccl") == 0)
-        return cop_fail(err, COP_ERR_UNSUPPORTED,
-                        "transport.kv nccl: this build has no CUDA plugin coppice-cuda.so");
+        return find_in_plugin(out, err);
     return cop_unknown_name(err, "transport.kv: unknown transport", name, names, 2);
 }

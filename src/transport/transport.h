@@ -3,7 +3,8 @@
  * cop_bus: control messages. Reliable, ordered for each pair of ranks, of any size below 2 GiB;
  * sending never blocks. cop_kv_ops: KV blocks, straight from and to the pools; posted on both sides
  * with the same transfer id and the same number of blocks, then polled. All calls come from one
- * thread. mpi_bus.c and mpi_kv.c implement them, on duplicated communicators. A call that has no
+ * thread. mpi_bus.c and mpi_kv.c implement them, on duplicated communicators; `nccl` is the symbol
+ * cop_cuda_kv of the plugin coppice-cuda.so. A call that has no
  * status to return and finds MPI failing says so and ends the job. */
 #ifndef COP_TRANSPORT_TRANSPORT_H
 #define COP_TRANSPORT_TRANSPORT_H
@@ -49,7 +50,18 @@ void cop_bus_sync_clock(cop_bus *bus, int64_t *offset_ns, int64_t *error_ns);
  * largest of the medians. For the cost model's alpha and beta. Collective. */
 double cop_bus_measure_ns(cop_bus *bus, size_t bytes);
 
+/* The bus for those who cannot link it. */
+typedef struct {
+    int (*rank)(const cop_bus *bus);
+    int (*size)(const cop_bus *bus);
+    void (*broadcast)(cop_bus *bus, void *bytes, size_t count);
+    void (*gather)(cop_bus *bus, const void *mine, size_t count, void *all);
+} cop_bus_calls;
+extern const cop_bus_calls cop_bus_calls_mpi;
+
 /* ---- KV blocks -------------------------------------------------------------------------- */
+
+enum { COP_KV_ABI = 1 };
 
 typedef struct cop_kv cop_kv;
 
@@ -61,18 +73,40 @@ typedef struct {
     int64_t wire_ns; /* first byte -> last byte there; between hosts, after cop_bus_sync_clock */
 } cop_kv_done;
 
+struct cop_device;
+
 typedef struct {
+    cop_bus *bus;                   /* borrowed */
+    const cop_bus_calls *bus_calls; /* for transports in a plugin, which cannot link the bus */
+    struct cop_device *device;      /* whose blocks move; borrowed; NULL: this rank has no pool */
+    int first_rank;                 /* ranks below it have no pool */
+    size_t block_bytes;
+    double link_latency_us, link_bandwidth_mb_s; /* link model; 0, 0: as fast as they go */
+    double timeout_s;  /* without any progress of a posted transfer: an error */
+    bool share_device; /* ranks may share one GPU */
+} cop_kv_options;
+
+typedef struct {
+    uint32_t abi; /* COP_KV_ABI */
     const char *name;
-    /* Collective. */
-    cop_status (*open)(cop_kv **out, cop_bus *bus, size_t block_bytes, double link_latency_us,
-                       double link_bandwidth_mb_s, cop_error *err);
+    bool device_memory; /* blocks are addresses on the device, else in host memory */
+    /* Collective over all ranks of the bus. */
+    cop_status (*open)(cop_kv **out, const cop_kv_options *options, cop_error *err);
     void (*close)(cop_kv *kv); /* NULL is legal; transfers in flight are cancelled */
-    /* blocks: `count` host (or device, for nccl) pointers; the array is copied, the memory is
-     * borrowed until poll reports the transfer done. */
+    /* Announces a transfer that will be posted here, or forgotten. Every rank announces those that
+     * it takes part in in the order of their ids (the router's global order), before it posts them.
+     * A transport may hold a posted transfer until those announced before it are posted or
+     * forgotten: with one order for all ranks, grouped sends and receives cannot deadlock. */
+    void (*expect)(cop_kv *kv, uint64_t transfer);
+    void (*forget)(cop_kv *kv, uint64_t transfer);
+    /* blocks: `count` pointers; the array is copied, the memory is borrowed until poll reports the
+     * transfer done. */
     void (*send)(cop_kv *kv, uint64_t transfer, int to, void *const *blocks, uint32_t count);
     void (*receive)(cop_kv *kv, uint64_t transfer, int from, void *const *blocks, uint32_t count);
-    bool (*poll)(cop_kv *kv, cop_kv_done *done); /* true: one transfer ended; makes progress */
-    bool (*idle)(const cop_kv *kv);              /* nothing posted is unfinished */
+    /* Makes progress; *ended: one transfer ended, and *done tells of it. COP_ERR_TRANSPORT: a peer
+     * died or did not move for timeout_s; nothing but close may follow. */
+    cop_status (*poll)(cop_kv *kv, cop_kv_done *done, bool *ended, cop_error *err);
+    bool (*idle)(const cop_kv *kv); /* nothing posted is unfinished */
 } cop_kv_ops;
 
 /* By config name (transport.kv). COP_ERR_UNSUPPORTED with the reason. */

@@ -70,8 +70,12 @@ static cop_step_result step(cop_device *device, const cop_sequence *sequences, u
     cop_batch batch = {.count = count, .sequences = sequences};
     if (ops->submit(device, &batch, &err) != COP_OK)
         fail_msg("%s", err.text);
-    while (!ops->poll(device, &result))
-        cop_sleep_ns(20000);
+    for (bool done = false; !done;) {
+        if (ops->poll(device, &result, &done, &err) != COP_OK)
+            fail_msg("%s", err.text);
+        if (!done)
+            cop_sleep_ns(20000);
+    }
     assert_true(result.ended_ns >= result.started_ns);
     return result;
 }
@@ -123,7 +127,7 @@ static char *collect_kv(cop_device *device, const variant *v, const uint32_t *bl
     char *out = cop_malloc(*bytes);
     for (size_t s = 0; s < stripes; s++)
         for (uint32_t t = 0; t < tokens; t++) {
-            const char *block = ops->block_data(device, blocks[t / block_tokens]);
+            const char *block = ops->block_address(device, blocks[t / block_tokens]);
             memcpy(out + (s * tokens + t) * token,
                    block + (s * block_tokens + t % block_tokens) * token, token);
         }
@@ -271,14 +275,14 @@ static void check_copied_prefix(const reference *ref, const variant *v)
     cop_device *device = open_device(v, 2, BLOCK);
     prefill_in_chunks(device, ref, v, blocks, 0, 64, "before the copy");
     memcpy(mine + PREFIX / BLOCK, blocks + 300, 50 * sizeof *mine);
-    memset(ops->block_data(device, mine[PREFIX / BLOCK]), 0xff, ops->block_bytes(device));
+    memset(ops->block_address(device, mine[PREFIX / BLOCK]), 0xff, ops->block_bytes(device));
     ops->copy_block(device, blocks[PREFIX / BLOCK], mine[PREFIX / BLOCK], PREFIX % BLOCK);
     char *kv = collect_kv(device, v, mine, BLOCK, PREFIX, &bytes);
     size_t each = bytes / stripes_of(v->geometry);
     for (size_t s = 0; s < stripes_of(v->geometry); s++)
         assert_memory_equal(kv + s * each, ref->kv + s * (each / PREFIX * TOKENS), each);
     free(kv);
-    const unsigned char *token = ops->block_data(device, mine[PREFIX / BLOCK]);
+    const unsigned char *token = ops->block_address(device, mine[PREFIX / BLOCK]);
     assert_int_equal(token[each / PREFIX * (PREFIX % BLOCK)], 0xff); /* and not a token more */
     prefill_in_chunks(device, ref, v, mine, PREFIX, 40, "after a copied prefix");
     ops->close(device);

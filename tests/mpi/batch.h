@@ -79,15 +79,28 @@ static inline cop_kv *open_kv(cop_bus *bus, size_t block_bytes, double latency_u
     cop_kv *kv = NULL;
     cop_error err;
     REQUIRE(bus, cop_kv_find("mpi", &ops, &err) == COP_OK && ops == &cop_kv_mpi, "%s", err.text);
-    REQUIRE(bus, ops->open(&kv, bus, block_bytes, latency_us, mb_s, &err) == COP_OK, "%s",
-            err.text);
+    cop_kv_options options = {.bus = bus,
+                              .bus_calls = &cop_bus_calls_mpi,
+                              .block_bytes = block_bytes,
+                              .link_latency_us = latency_us,
+                              .link_bandwidth_mb_s = mb_s};
+    REQUIRE(bus, ops->open(&kv, &options, &err) == COP_OK, "%s", err.text);
     return kv;
+}
+
+/* One transfer ended: the transport does not fail. */
+static inline bool poll_kv(cop_bus *bus, cop_kv *kv, cop_kv_done *done)
+{
+    cop_error err;
+    bool ended;
+    REQUIRE(bus, cop_kv_mpi.poll(kv, done, &ended, &err) == COP_OK, "%s", err.text);
+    return ended;
 }
 
 static inline cop_kv_done wait_one(cop_bus *bus, cop_kv *kv)
 {
     cop_kv_done done;
-    while (!cop_kv_mpi.poll(kv, &done)) {
+    while (!poll_kv(bus, kv, &done)) {
         REQUIRE(bus, !cop_kv_mpi.idle(kv), "idle, and nothing was reported");
         sched_yield();
     }

@@ -26,7 +26,7 @@ static void keep_busy(cop_bus *bus, cop_kv *kv, bool to_be_killed)
             cop_bus_send(bus, next, message, sizeof message);
         while (cop_bus_poll(bus, &from, &got, &bytes))
             continue;
-        cop_kv_mpi.poll(kv, &done);
+        poll_kv(bus, kv, &done);
         if (to_be_killed && i == 1000)
             raise(SIGKILL);
     }

@@ -83,7 +83,7 @@ static void exchange(cop_bus *bus, size_t block_bytes, double latency_us, double
         cop_kv_done done;
         if (posted < n && turn % 3 == 0)
             post(kv, &jobs[posted++]);
-        if (cop_kv_mpi.poll(kv, &done)) {
+        if (poll_kv(bus, kv, &done)) {
             note_end(bus, jobs, posted, &done);
             ended++;
         } else {
@@ -114,7 +114,7 @@ static void test_close_in_the_middle(cop_bus *bus)
     cop_kv_mpi.send(kv, lost->transfer, next, lost->blocks, BLOCKS);
     cop_kv_mpi.receive(kv, never->transfer, before, never->blocks, BLOCKS);
     for (int i = 0; i < 100; i++)
-        REQUIRE(bus, !cop_kv_mpi.poll(kv, &done), "transfer %llu has only one end",
+        REQUIRE(bus, !poll_kv(bus, kv, &done), "transfer %llu has only one end",
                 (unsigned long long)done.transfer);
     int64_t began = cop_clock_ns();
     cop_kv_mpi.close(kv);
@@ -138,7 +138,7 @@ static void test_late_blocks(cop_bus *bus, size_t block_bytes)
     batch *b = open_batch(5, BLOCKS, block_bytes, sends);
     if (!sends) {
         cop_kv_mpi.receive(kv, 5, rank - 1, b->blocks, BLOCKS);
-        REQUIRE(bus, !cop_kv_mpi.poll(kv, &done), "nothing was sent yet");
+        REQUIRE(bus, !poll_kv(bus, kv, &done), "nothing was sent yet");
         cop_kv_mpi.close(kv);
     }
     cop_bus_barrier(bus);
@@ -149,7 +149,7 @@ static void test_late_blocks(cop_bus *bus, size_t block_bytes)
         const void *message;
         size_t bytes;
         REQUIRE(bus, !cop_bus_poll(bus, &from, &message, &bytes), "no message was sent");
-        REQUIRE(bus, !sends || !cop_kv_mpi.poll(kv, &done), "done, though nobody received");
+        REQUIRE(bus, !sends || !poll_kv(bus, kv, &done), "done, though nobody received");
     }
     cop_bus_barrier(bus);
     for (uint32_t k = 0; !sends && k < BLOCKS; k++)
@@ -164,8 +164,11 @@ static void test_refused_block_sizes(cop_bus *bus)
 {
     cop_kv *kv = NULL;
     cop_error err;
-    REQUIRE(bus, cop_kv_mpi.open(&kv, bus, 0, 0, 0, &err) == COP_ERR_UNSUPPORTED, "0 bytes");
-    REQUIRE(bus, cop_kv_mpi.open(&kv, bus, (size_t)1 << 31, 0, 0, &err) == COP_ERR_UNSUPPORTED,
+    REQUIRE(bus, cop_kv_mpi.open(&kv, &(cop_kv_options){.bus = bus}, &err) == COP_ERR_UNSUPPORTED,
+            "0 bytes");
+    REQUIRE(bus,
+            cop_kv_mpi.open(&kv, &(cop_kv_options){.bus = bus, .block_bytes = (size_t)1 << 31},
+                            &err) == COP_ERR_UNSUPPORTED,
             "2 GiB");
     REQUIRE(bus, !kv && strstr(err.text, "cache.block_tokens"), "%s", err.text);
     cop_kv_mpi.close(NULL);

@@ -63,7 +63,7 @@ static cop_kv_done watch(cop_bus *bus, cop_kv *kv, const batch *b, int64_t befor
     bool ended;
     *gap_ns = 0;
     do {
-        ended = cop_kv_mpi.poll(kv, &done);
+        ended = poll_kv(bus, kv, &done);
         int64_t now = cop_clock_ns();
         *gap_ns = now - last > *gap_ns ? now - last : *gap_ns;
         last = now;

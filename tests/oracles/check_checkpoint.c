@@ -99,9 +99,11 @@ static cop_status run_chunk(cop_device *device, const reference *r, uint32_t at,
     cop_sequence s = {r->tokens + at, at, end - at, blocks, .sample = true};
     cop_batch batch = {1, &s};
     cop_status status = cop_device_cpu.submit(device, &batch, err);
-    while (status == COP_OK && !cop_device_cpu.poll(device, result))
-        cop_sleep_ns(20000);
-    return status;
+    bool done;
+    if (status != COP_OK)
+        return status;
+    cop_device_cpu.wait(device);
+    return cop_device_cpu.poll(device, result, &done, err);
 }
 
 static cop_status compare(cop_device *device, const reference *r, uint32_t vocab, comparison *c,

@@ -68,8 +68,11 @@ static cop_status run(cop_device *device, const cop_geometry *g, const uint32_t 
         status = cop_device_cpu.submit(device, &batch, err);
         if (status != COP_OK)
             break;
-        while (!cop_device_cpu.poll(device, &result))
-            cop_sleep_ns(50000);
+        bool done;
+        cop_device_cpu.wait(device);
+        status = cop_device_cpu.poll(device, &result, &done, err);
+        if (status != COP_OK)
+            break;
         if (fwrite(result.logits, sizeof(float), g->vocab, out) != g->vocab)
             status = cop_fail(err, COP_ERR_IO, "cannot write the logits");
     }

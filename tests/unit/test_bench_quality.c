@@ -49,8 +49,10 @@ static double *logits_of(const cop_geometry *g, const uint32_t *tokens, bool int
         cop_batch batch = {.count = 1, .sequences = &s};
         cop_step_result result;
         assert_int_equal(cop_device_cpu.submit(device, &batch, &err), COP_OK);
-        while (!cop_device_cpu.poll(device, &result))
-            cop_sleep_ns(10000);
+        bool done;
+        cop_device_cpu.wait(device);
+        assert_int_equal(cop_device_cpu.poll(device, &result, &done, &err), COP_OK);
+        assert_true(done);
         for (uint32_t v = 0; v < g->vocab; v++)
             out[(size_t)i * g->vocab + v] = result.logits[v];
     }

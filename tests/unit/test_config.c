@@ -157,8 +157,9 @@ static const error_case load_errors[] = {
      "a.yaml:1:1: unknown key 'quux'; the top level has: seed, cluster, model, device, cache, "
      "router, migration, transport, fault, scheduler, sampling, loop, workload, record, bench"},
     {"inclde: b.yaml", "a.yaml:1:1: unknown key 'inclde'; did you mean 'include'?"},
-    {"cache: {include: b.yaml}", "a.yaml:1:9: unknown key 'cache.include'; 'cache' has: enabled, "
-                                 "block_tokens, capacity_blocks, eviction, partial_blocks"},
+    {"cache: {include: b.yaml}",
+     "a.yaml:1:9: unknown key 'cache.include'; 'cache' has: enabled, "
+     "block_tokens, capacity_blocks, host_blocks, eviction, partial_blocks"},
     {"cache.eviction: lru",
      "a.yaml:1:1: keys nest in a file: 'cache.eviction' is written cache: {eviction: ...}"},
     {"transport: {link.latency_us: 1}",
@@ -195,8 +196,8 @@ static const error_case load_errors[] = {
     {"lru", "a.yaml:1:1: top level: expected keys and values, as in 'seed: 1', got 'lru'"},
     {"- lru", "a.yaml:1:1: top level: expected keys and values, as in 'seed: 1', got a list"},
     /* ranges and choices */
-    {"cache: {capacity_blocks: 1}",
-     "a.yaml:1:26: cache.capacity_blocks: 1 is out of range: 2 to 1073741824 blocks"},
+    {"cache: {capacity_blocks: -1}",
+     "a.yaml:1:26: cache.capacity_blocks: -1 is out of range: 0 to 1073741824 blocks"},
     {"seed: -1", "a.yaml:1:7: seed: -1 is out of range: 0 or more"},
     {"seed: 9223372036854775808",
      "a.yaml:1:7: seed: 9223372036854775808 is out of range: 0 or more"},
@@ -310,15 +311,15 @@ static void test_assignments_are_checked_alike(void **state)
         {"cache.eviction.x=1",
          "--set: unknown key 'cache.eviction.x'; 'cache.eviction' has no keys below it"},
         {"cache=1", "--set: 'cache' is a section; its keys are: enabled, block_tokens, "
-                    "capacity_blocks, eviction, partial_blocks"},
+                    "capacity_blocks, host_blocks, eviction, partial_blocks"},
         {"include=b.yaml",
          "--set: unknown key 'include'; the top level has: seed, cluster, model, device, cache, "
          "router, migration, transport, fault, scheduler, sampling, loop, workload, record, bench"},
         {"cache.eviction", "--set: 'cache.eviction' has no value: write path=value"},
         {"cache.capacity_blocks=many",
          "--set: cache.capacity_blocks: expected an integer, got 'many'"},
-        {"cache.capacity_blocks=1",
-         "--set: cache.capacity_blocks: 1 is out of range: 2 to 1073741824 blocks"},
+        {"cache.capacity_blocks=-1",
+         "--set: cache.capacity_blocks: -1 is out of range: 0 to 1073741824 blocks"},
         {"cache.capacity_blocks=",
          "--set: cache.capacity_blocks: expected an integer, got nothing"},
         {"cache.capacity_blocks='64'",
@@ -382,7 +383,7 @@ static void test_printed_defaults_load_back(void **state)
         assert_int_equal(again.origin[i], 1); /* every key was there */
     assert_non_null(strstr(text, "\ncache:\n"));
     assert_non_null(
-        strstr(text, "  capacity_blocks: 4096  # default 4096; 2 to 1073741824 blocks"));
+        strstr(text, "  capacity_blocks: 4096  # default 4096; 0 to 1073741824 blocks"));
     free(text);
     cop_config_fini(&cfg);
     cop_config_fini(&again);
@@ -481,6 +482,9 @@ static void test_help_lists_the_keys_of_a_prefix(void **state)
     fclose(out);
     assert_string_equal(text, "transport.kv                   mpi  mpi|nccl\n"
                               "    what moves KV blocks\n"
+                              "transport.timeout_s            30   0.1 to 1000000 s\n"
+                              "    nccl: a transfer that makes no progress for so long ends the "
+                              "run\n"
                               "transport.link.latency_us      0    0 to 10000000 us\n"
                               "    link model: added to every transfer\n"
                               "transport.link.bandwidth_mb_s  0    0 to 10000000 MB/s\n"

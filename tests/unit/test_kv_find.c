@@ -7,6 +7,7 @@
 
 #include "transport/transport.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 static void test_known_name(void **state)
@@ -26,7 +27,8 @@ static void test_names_that_cannot_be_used(void **state)
         const char *text;
     } cases[] = {
         {"nccl", COP_ERR_UNSUPPORTED,
-         "transport.kv nccl: this build has no CUDA plugin coppice-cuda.so"},
+         "transport.kv nccl: plugin coppice-cuda.so: /nowhere/plugin.so: cannot open shared object "
+         "file: No such file or directory"},
         {"nckl", COP_ERR_INVALID,
          "transport.kv: unknown transport 'nckl'; did you mean 'nccl'? (mpi, nccl)"},
         {"pigeon", COP_ERR_INVALID, "transport.kv: unknown transport 'pigeon' (mpi, nccl)"},
@@ -43,6 +45,7 @@ static void test_names_that_cannot_be_used(void **state)
 
 int main(void)
 {
+    setenv("COPPICE_CUDA_PLUGIN", "/nowhere/plugin.so", 1);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_known_name),
         cmocka_unit_test(test_names_that_cannot_be_used),
