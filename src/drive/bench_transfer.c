@@ -136,7 +136,10 @@ typedef struct {
     const cop_kv_ops *ops;
     cop_kv *kv;
     size_t block_bytes;
-    uint8_t *out_pool, *in_pool; /* [MOST_BLOCKS][block_bytes] */
+    uint8_t *out_pool, *in_pool;      /* [MOST_BLOCKS][block_bytes] */
+    const cop_device_ops *device_ops; /* whose pool they are in; NULL: host memory of our own */
+    cop_device *device;
+    cop_weights *weights;
     void *out[MOST_BLOCKS], *in[MOST_BLOCKS];
     uint64_t next_transfer;
     cop_status status; /* of the transport, and its words */
@@ -201,6 +204,9 @@ static void kv_row(const bench *b, kv_bench *k, const cop_link *link, uint32_t b
         fprintf(b->out, "%8u %10.2f %12.3f %12.3f %9.3f %12.3f %9.3f\n", blocks,
                 (double)bytes / 1e6, model / 1e6, one / 1e6, model > 0 ? one / model : 0,
                 ring / 1e6, model > 0 ? ring / model : 0);
+    } else if (b->rank == 0 && k->device) {
+        fprintf(b->out, "%8u %10.2f %12.3f %9.2f %12.3f %9.2f\n", blocks, (double)bytes / 1e6,
+                one / 1e6, gb_s((double)bytes, one), ring / 1e6, gb_s((double)bytes, ring));
     } else if (b->rank == 0) {
         double memory = copy_ns(b, k->in_pool, k->out_pool, bytes);
         fprintf(b->out, "%8u %10.2f %12.3f %9.2f %12.3f %9.2f %14.2f\n", blocks,
@@ -221,7 +227,39 @@ static void kv_heading(const bench *b, const kv_bench *k, const cop_config *cfg,
                 "0 -> 1 ms", "/ model", "all ms", "/ model");
     else
         fprintf(b->out, "%8s %10s %12s %9s %12s %9s %14s\n", "blocks", "MB", "0 -> 1 ms", "GB/s",
-                "all ms", "GB/s each", "memcpy GB/s");
+                "all ms", "GB/s each", k->device ? "" : "memcpy GB/s");
+}
+
+static cop_status open_kv(const bench *b, kv_bench *k, const cop_config *cfg, bool throttled,
+                          size_t block_bytes, cop_error *err)
+{
+    cop_kv_options options;
+    cop_setup_kv(&options, cfg, b->bus, 0, block_bytes);
+    options.device = k->device;
+    if (!throttled)
+        options.link_latency_us = options.link_bandwidth_mb_s = 0;
+    return k->ops->open(&k->kv, &options, err);
+}
+
+static void close_kv(kv_bench *k)
+{
+    k->ops->close(k->kv);
+    k->kv = NULL;
+}
+
+/* What the blocks of the last row are held against: the same bytes as one buffer. */
+static cop_status one_buffer_row(const bench *b, kv_bench *k, const cop_config *cfg, cop_error *err)
+{
+    size_t bytes = MOST_BLOCKS * k->block_bytes;
+    cop_status status = open_kv(b, k, cfg, false, bytes, err);
+    if (status != COP_OK)
+        return status;
+    double one = transfer_ns(b, k, 0, 1, 1), ring = transfer_ns(b, k, -1, -1, 1);
+    if (b->rank == 0)
+        fprintf(b->out, "%8s %10.2f %12.3f %9.2f %12.3f %9.2f\n", "1 buffer", (double)bytes / 1e6,
+                one / 1e6, gb_s((double)bytes, one), ring / 1e6, gb_s((double)bytes, ring));
+    close_kv(k);
+    return k->status;
 }
 
 static cop_status kv_table(const bench *b, kv_bench *k, const cop_config *cfg, bool throttled,
@@ -229,11 +267,7 @@ static cop_status kv_table(const bench *b, kv_bench *k, const cop_config *cfg, b
 {
     double latency_us = throttled ? cfg->transport_link_latency_us : 0;
     double mb_s = throttled ? cfg->transport_link_bandwidth_mb_s : 0;
-    cop_kv_options options;
-    cop_setup_kv(&options, cfg, b->bus, 0, k->block_bytes);
-    options.link_latency_us = latency_us;
-    options.link_bandwidth_mb_s = mb_s;
-    cop_status status = k->ops->open(&k->kv, &options, err);
+    cop_status status = open_kv(b, k, cfg, throttled, k->block_bytes, err);
     if (status != COP_OK)
         return status;
     cop_link link;
@@ -241,9 +275,43 @@ static cop_status kv_table(const bench *b, kv_bench *k, const cop_config *cfg, b
     kv_heading(b, k, cfg, throttled);
     for (uint32_t blocks = 1; blocks <= MOST_BLOCKS && k->status == COP_OK; blocks *= 4)
         kv_row(b, k, throttled ? &link : NULL, blocks);
-    k->ops->close(k->kv);
-    k->kv = NULL;
-    return k->status;
+    close_kv(k);
+    return k->status == COP_OK && k->device && !throttled ? one_buffer_row(b, k, cfg, err)
+                                                          : k->status;
+}
+
+static void find_blocks(kv_bench *k)
+{
+    for (size_t i = 0; i < MOST_BLOCKS; i++) {
+        k->out[i] = k->out_pool + i * k->block_bytes;
+        k->in[i] = k->in_pool + i * k->block_bytes;
+    }
+}
+
+/* Transports of device memory move blocks of a device's pool, as in a run. */
+static cop_status open_device(const bench *b, kv_bench *k, const cop_config *cfg, cop_error *err)
+{
+    cop_device_options options;
+    cop_status status = cop_device_find(cfg->device_kind, &k->device_ops, err);
+    if (status == COP_OK && k->device_ops->host_memory)
+        return cop_fail(err, COP_ERR_INVALID,
+                        "transport.kv %s moves the memory of a GPU; device.kind %s has none",
+                        k->ops->name, cfg->device_kind);
+    if (status != COP_OK)
+        return status;
+    cop_setup_device(&options, cfg, k->weights, 1);
+    options.blocks = 2 * MOST_BLOCKS;
+    options.host_slots = 0;
+    options.max_batch_tokens = options.max_sequences = 1;
+    if (cfg->device_index < 0)
+        options.index = (uint32_t)cop_bus_local_rank(b->bus);
+    status = k->device_ops->open(&k->device, &options, err);
+    if (status != COP_OK)
+        return status;
+    k->out_pool = k->device_ops->block_address(k->device, 0);
+    k->in_pool = k->device_ops->block_address(k->device, MOST_BLOCKS);
+    find_blocks(k);
+    return COP_OK;
 }
 
 static cop_status open_pools(kv_bench *k, cop_error *err)
@@ -259,27 +327,33 @@ static cop_status open_pools(kv_bench *k, cop_error *err)
     }
     memset(k->out_pool, 1, bytes);
     memset(k->in_pool, 2, bytes);
-    for (size_t i = 0; i < MOST_BLOCKS; i++) {
-        k->out[i] = k->out_pool + i * k->block_bytes;
-        k->in[i] = k->in_pool + i * k->block_bytes;
-    }
+    find_blocks(k);
     return COP_OK;
+}
+
+static void close_pools(kv_bench *k)
+{
+    if (k->device) {
+        k->device_ops->close(k->device);
+        return;
+    }
+    cop_free_large(k->out_pool, MOST_BLOCKS * k->block_bytes);
+    cop_free_large(k->in_pool, MOST_BLOCKS * k->block_bytes);
 }
 
 static cop_status bench_kv(const bench *b, const cop_config *cfg, cop_error *err)
 {
     kv_bench k = {.err = err};
-    cop_weights *weights;
     cop_status status = cop_kv_find(cfg->transport_kv, &k.ops, err);
     if (status == COP_OK)
-        status = cop_setup_weights(&weights, cfg, err);
+        status = cop_setup_weights(&k.weights, cfg, err);
     if (status != COP_OK)
         return status;
     uint32_t element_bytes = strcmp(cfg->device_precision, "float32") == 0 ? 4 : 2;
     k.block_bytes = (size_t)cfg->cache_block_tokens *
-                    cop_geometry_kv_bytes(cop_weights_geometry(weights), element_bytes);
-    cop_weights_close(weights);
-    status = open_pools(&k, err);
+                    cop_geometry_kv_bytes(cop_weights_geometry(k.weights), element_bytes);
+    status = k.ops->device_memory ? open_device(b, &k, cfg, err) : open_pools(&k, err);
+    cop_weights_close(k.weights);
     if (status != COP_OK)
         return status;
     bool throttled = cfg->transport_link_latency_us > 0 || cfg->transport_link_bandwidth_mb_s > 0;
@@ -288,8 +362,7 @@ static cop_status bench_kv(const bench *b, const cop_config *cfg, cop_error *err
         status = kv_table(b, &k, cfg, true, err);
     else if (status == COP_OK && b->rank == 0)
         fprintf(b->out, "\nno link model: set transport.link.bandwidth_mb_s to see it here\n");
-    cop_free_large(k.out_pool, MOST_BLOCKS * k.block_bytes);
-    cop_free_large(k.in_pool, MOST_BLOCKS * k.block_bytes);
+    close_pools(&k);
     return status;
 }
 
