@@ -88,7 +88,7 @@ bench prefill_8b "$coppice" bench prefill "${cuda[@]}" "${large[@]}" --set bench
 bench prefill_8b_deterministic "$coppice" bench prefill "${cuda[@]}" "${large[@]}" --set bench.tokens=8192 \
     --set device.deterministic=true
 bench prefill_05b "$coppice" bench prefill "${cuda[@]}" "${small[@]}" --set bench.tokens=2048
-bench decode_8b "$coppice" bench decode "${cuda[@]}" "${large[@]}" --set bench.tokens=8192 --set bench.sequences=32
+bench decode_8b "$coppice" bench decode "${cuda[@]}" "${large[@]}" --set bench.tokens=8191 --set bench.sequences=32
 bench decode_05b "$coppice" bench decode "${cuda[@]}" "${small[@]}" --set bench.tokens=2048 --set bench.sequences=32
 bench hit_8b "$coppice" bench prompt_cache "${cuda[@]}" "${large[@]}" --set bench.tokens=8000 \
     --set bench.suffix_tokens=192 --set bench.users=2 --set scheduler.chunk_tokens=8192

@@ -91,7 +91,7 @@ cop_status cop_bench_prefill(const cop_config *cfg, FILE *out, cop_error *err)
     cop_series gflops[PREFILL_PARTS], ns[PREFILL_PARTS];
     cop_series_init(gflops, PREFILL_PARTS, (size_t)cfg->bench_repeats);
     cop_series_init(ns, PREFILL_PARTS, (size_t)cfg->bench_repeats);
-    cop_status status = cop_bench_rig_open(&rig, cfg, 1, 0, 0, err);
+    cop_status status = cop_bench_rig_open(&rig, cfg, 1, 0, 0, 0, err);
     if (status == COP_OK) /* warms up */
         status = cop_bench_rig_step(&rig, 0, rig.context, NULL, NULL, err);
     for (int64_t i = 0; i < cfg->bench_repeats && status == COP_OK; i++)
@@ -191,7 +191,7 @@ cop_status cop_bench_decode(const cop_config *cfg, FILE *out, cop_error *err)
     uint32_t chunk = (uint32_t)(cfg->bench_tokens < CHUNK ? cfg->bench_tokens : CHUNK);
     cop_series_init(s, DECODE_SERIES, (size_t)cfg->bench_repeats);
     cop_status status =
-        cop_bench_rig_open(&rig, cfg, (uint32_t)cfg->bench_sequences, chunk, 0, err);
+        cop_bench_rig_open(&rig, cfg, (uint32_t)cfg->bench_sequences, chunk, 1, 0, err);
     if (status == COP_OK)
         status = cop_bench_rig_prefill(&rig, err);
     if (status == COP_OK) /* warms up */
@@ -271,7 +271,7 @@ cop_status cop_bench_tier(const cop_config *cfg, FILE *out, cop_error *err)
     cop_series_init(s, TIER_SERIES, (size_t)cfg->bench_repeats);
     for (uint32_t i = 0; i < b.count; i++)
         b.ids[i] = i;
-    cop_status status = cop_bench_rig_open(&rig, &sized, 1, 64, b.count, err);
+    cop_status status = cop_bench_rig_open(&rig, &sized, 1, 64, 0, b.count, err);
     if (status == COP_OK)
         status = cop_bench_rig_prefill(&rig, err); /* real KV, and pages that are there */
     if (status == COP_OK)

@@ -10,13 +10,12 @@
 #include <string.h>
 #include <unistd.h>
 
-static cop_status check_sizes(const cop_bench_rig *rig, cop_error *err)
+static cop_status check_sizes(const cop_bench_rig *rig, uint32_t more, cop_error *err)
 {
-    if (rig->context >= rig->geometry->max_context)
-        return cop_fail(err, COP_ERR_INVALID,
-                        "bench.tokens=%u leaves no room for one more token: the context of '%s' "
-                        "ends at %u",
-                        rig->context, rig->geometry->name, rig->geometry->max_context);
+    if (rig->context + more > rig->geometry->max_context)
+        return cop_fail(err, COP_ERR_INVALID, "bench.tokens=%u%s: the context of '%s' ends at %u",
+                        rig->context, more ? " leaves no room for one more token" : "",
+                        rig->geometry->name, rig->geometry->max_context);
     if ((uint64_t)rig->sequences * rig->blocks_each > UINT32_MAX)
         return cop_fail(err, COP_ERR_INVALID, "bench.sequences=%u of %u tokens: too many blocks",
                         rig->sequences, rig->context);
@@ -38,7 +37,8 @@ static void make_tokens(cop_bench_rig *rig, uint64_t seed)
 }
 
 cop_status cop_bench_rig_open(cop_bench_rig *rig, const cop_config *cfg, uint32_t sequences,
-                              uint32_t batch_tokens, uint32_t host_slots, cop_error *err)
+                              uint32_t batch_tokens, uint32_t more, uint32_t host_slots,
+                              cop_error *err)
 {
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     uint32_t threads =
@@ -54,7 +54,7 @@ cop_status cop_bench_rig_open(cop_bench_rig *rig, const cop_config *cfg, uint32_
     rig->geometry = options.geometry;
     rig->blocks_each = rig->context / options.block_tokens + 1; /* room for the token after it */
     rig->batch_tokens = batch_tokens ? batch_tokens : rig->context;
-    status = check_sizes(rig, err);
+    status = check_sizes(rig, more, err);
     if (status != COP_OK)
         return status;
     options.blocks = sequences * rig->blocks_each;

@@ -23,9 +23,11 @@ typedef struct {
     cop_sequence *batch;          /* [sequences] */
 } cop_bench_rig;
 
-/* batch_tokens 0: a whole context. host_slots: for moves. */
+/* batch_tokens 0: a whole context. more: tokens to be computed after it, 0 or 1. host_slots: for
+ * moves. */
 cop_status cop_bench_rig_open(cop_bench_rig *rig, const cop_config *cfg, uint32_t sequences,
-                              uint32_t batch_tokens, uint32_t host_slots, cop_error *err);
+                              uint32_t batch_tokens, uint32_t more, uint32_t host_slots,
+                              cop_error *err);
 void cop_bench_rig_close(cop_bench_rig *rig);
 
 /* Tokens [start, start + count) of every sequence in one step. device_ns: what the device computed;
