@@ -35,8 +35,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* Unit roundoffs: a value rounded to nearest is within this part of itself. */
-static const double unit_float = 0x1p-24, unit_bf16 = 0x1p-9;
+/* Unit roundoffs, 2^-p of p bits: a value rounded to nearest is within this part of itself. */
+static const double unit_float = 0x1p-24, unit_bf16 = 0x1p-8;
 
 /* A call that has to succeed. */
 #define CUDA(call)                                                         \
@@ -103,6 +103,12 @@ static inline uint16_t bf16_of(float x)
     if (isnan(x))
         return (uint16_t)(bits >> 16 | 0x40);
     return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+/* Half the distance between BF16 numbers at this magnitude: by as much does rounding move it. */
+static inline double bf16_half_ulp(double magnitude)
+{
+    return ldexp(1, (magnitude > 0x1p-126 ? ilogb(magnitude) : -126) - 8);
 }
 
 static inline cudaStream_t harness_stream(void)
