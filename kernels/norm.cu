@@ -6,7 +6,7 @@
  * bits do not depend on the batch. Rows of padding can be read, so a block asks whether its row is
  * one after it has asked for the row.
  *
- * Bytes that a row of n values moves (the gain, 4 n, comes from the L2 cache for all but the first):
+ * Bytes that a row of n values moves (the gain, 4 n, comes from the L2 cache but for the first):
  *     rmsnorm      6 n      x 4, out 2
  *     add_rmsnorm  12 n     x 4, delta 2, x 4, out 2
  *     last_rows    8 n      x 4, delta 2, out 2
