@@ -1,6 +1,7 @@
 /* Fibers, and the order in which they run; see executor.h. */
 #include "executor.h"
 #include "emulator.h"
+#include "faults.h"
 #include "fiber.h"
 #include "shared_ranges.h"
 #include <algorithm>
@@ -395,7 +396,7 @@ void emulator_copy_wait(uint32_t groups)
 void emulator_run_kernel(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
                          const std::function<void()> &body)
 {
-    emulator_catch_faults();
+    emulator_faults catches;
     std::vector<uint32_t> order((size_t)grid.x * grid.y * grid.z);
     for (size_t i = 0; i < order.size(); i++) {
         size_t other = emulator_random() % (i + 1);
