@@ -36,7 +36,10 @@ void emulator_need_device_memory(const void *p, size_t bytes, const char *what);
 /* Prints the text with the seed and, while a kernel runs, its name, block and thread; aborts. */
 [[noreturn]] void emulator_abort(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* The emulator's source of random numbers (splitmix64 of the seed). Under its lock. */
+/* The emulator's source of random numbers (splitmix64). Under its lock. */
 uint64_t emulator_random();
+
+/* Begins anew from this seed, in the place of COP_EMULATOR_SEED. */
+void emulator_seed(uint64_t seed);
 
 #endif
