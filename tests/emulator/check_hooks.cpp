@@ -35,7 +35,11 @@ extern "C" void __tsan_write_range(const void *p, size_t bytes)
     emulator_check_access(p, bytes, EMULATOR_WRITE, "write");
 }
 
-extern "C" void __tsan_init() {}
+/* When the program begins, for every instrumented source. */
+extern "C" void __tsan_init()
+{
+    emulator_checks = true;
+}
 
 extern "C" void __tsan_func_entry(void *) {}
 
