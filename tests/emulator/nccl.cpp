@@ -1,16 +1,16 @@
 /* A fake NCCL: point-to-point transfers between the ranks of one machine, as operations of the
  * emulator's streams. See nccl_private.h.
  *
- * What it keeps of the real one (version 2.28): a group is one operation of its stream, done when all
- * its sends and receives are; those of one group go on side by side; sends and receives of a pair of
- * ranks match in order; operations of one communicator run in the order in which they were queued,
- * whatever their streams; a peer that dies shows in ncclCommGetAsyncError alone, and what waits for
- * it waits until ncclCommAbort; two ranks on one GPU are refused.
+ * What it keeps of the real one (version 2.28): a group is one operation of its stream, done when
+ * all its sends and receives are; those of one group go on side by side; sends and receives of a
+ * pair of ranks match in order; operations of one communicator run in the order in which they were
+ * queued, whatever their streams; a peer that dies shows in ncclCommGetAsyncError alone, and what
+ * waits for it waits until ncclCommAbort; two ranks on one GPU are refused.
  *
  * Stricter: a send is done when it was received, however small. Refused, or the end of the program,
- * with a text, are sizes that don't match, buffers of a group that overlap, bytes that are no device
- * memory, and ncclCommDestroy where it would wait for ever. Not there: collectives, several streams
- * in a group, communicators made inside a group.
+ * with a text, are sizes that don't match, buffers of a group that overlap, bytes that are not in
+ * device memory, and ncclCommDestroy where it would wait for ever. Not there: collectives, several
+ * streams in a group, communicators made inside a group.
  *
  * A non-blocking communicator answers ncclInProgress, and its group is queued only when
  * ncclCommGetAsyncError has been asked: who uses the stream before that loses the order.

@@ -159,8 +159,9 @@ struct problem {
 };
 
 /* A sum of k products and two more terms in float32, in any order, is off by at most k + 3
- * roundings (2^-24 each) of the sum of magnitudes; storing it in BF16, with 8 significant bits, adds half a
- * unit in the last of them, 2^-8 of its value. A hundredth more for the roundings of roundings. */
+ * roundings (2^-24 each) of the sum of magnitudes. Storing it in BF16, with 8 significant bits,
+ * adds half a unit in the last of them, 2^-8 of its value. A hundredth more for the roundings of
+ * roundings. */
 void problem::check_one(size_t batch, size_t row, size_t column) const
 {
     double sum = 0, magnitudes = 0;
