@@ -1,7 +1,10 @@
 /* Fibers, and the order in which they run; see executor.h. */
 #include "executor.h"
+#include "check.h"
 #include "emulator.h"
+#include "faults.h"
 #include "fiber.h"
+#include "runtime.h"
 #include "shared_ranges.h"
 #include <algorithm>
 #include <memory>
@@ -19,7 +22,7 @@ constexpr uint32_t LANES = 32;
 constexpr uint32_t MOST_THREADS = 1024;
 constexpr size_t MOST_SHARED = 227 * 1024; /* of a block, from sm_90 on */
 
-/* Lanes that wait for each other. */
+/* Lanes that wait for each other. Nobody has come: free, to be used again. */
 struct meeting {
     uint32_t mask, arrived;
     const emulator_operation *operation;
@@ -31,10 +34,10 @@ struct warp {
     uint32_t alive, at_barrier;
     uint32_t ready;
     uint8_t lane_at[LANES], position_of[LANES];
-    std::vector<meeting> meetings;
+    meeting meetings[LANES]; /* those under way are among the first of them */
 };
 
-const std::function<void()> *run;
+const emulator_body *body;
 std::vector<emulator_thread> threads;
 std::vector<warp> warps;
 std::vector<uint32_t> runnable; /* warps with a ready lane, the current one among them or not */
@@ -147,6 +150,7 @@ void release_barrier()
 {
     last_votes = (int)votes;
     waiting = votes = 0;
+    emulator_block.epoch++;
     runnable.clear();
     for (uint32_t i = 0; i < warps.size(); i++) {
         warp &w = warps[i];
@@ -161,29 +165,56 @@ void release_barrier()
 }
 
 /* Computes the meeting if nobody is missing; its lanes but this one may go on. */
-bool complete(warp &w, size_t number)
+bool complete(warp &w, meeting &m)
 {
-    meeting &m = w.meetings[number];
-    uint32_t needed = m.mask & w.alive;
-    if (m.arrived != needed)
+    uint32_t arrived = m.arrived;
+    if (arrived != (m.mask & w.alive))
         return false;
-    if (m.operation->whole && m.arrived != UINT32_MAX)
-        emulator_abort("%s needs all 32 lanes of the warp, has %08x", m.operation->name, m.arrived);
-    m.operation->compute(m.arrived, m.arguments);
-    make_ready(w, m.arrived & ~(1u << emulator_self->lane));
-    w.meetings.erase(w.meetings.begin() + (ptrdiff_t)number);
+    if (m.operation->whole && arrived != UINT32_MAX)
+        emulator_abort("%s needs all 32 lanes of the warp, has %08x", m.operation->name, arrived);
+    m.operation->compute(arrived, m.arguments);
+    m.arrived = 0;
+    if (m.operation == &emulator_syncwarp)
+        for (uint32_t left = w.alive; left; left &= left - 1)
+            thread_of(emulator_self->warp, (uint32_t)__builtin_ctz(left)).syncs++;
+    make_ready(w, arrived & ~(1u << emulator_self->lane));
     return true;
 }
+
+/* The meeting of these lanes, or a free one. */
+meeting &find_meeting(warp &w, uint32_t mask, const emulator_operation *operation,
+                      emulator_place place)
+{
+    meeting *found = NULL;
+    for (meeting &m : w.meetings) {
+        if (m.arrived && m.mask == mask) {
+            found = &m;
+            break;
+        }
+        if (!m.arrived && !found)
+            found = &m;
+    }
+    if (found->arrived && found->operation != operation)
+        emulator_abort("%s:%d: %s meets other lanes of warp %u at %s", place.file, place.line,
+                       operation->name, emulator_self->warp, found->operation->name);
+    found->mask = mask;
+    found->operation = operation;
+    return *found;
+}
+
+void check_stack(uint32_t number);
 
 void end_thread()
 {
     emulator_thread &t = *emulator_self;
     warp &w = warps[t.warp];
     t.state = emulator_thread::ENDED;
+    check_stack(t.warp * LANES + t.lane);
     w.alive &= ~(1u << t.lane);
     alive--;
-    for (size_t i = w.meetings.size(); i-- > 0;)
-        complete(w, i);
+    for (meeting &m : w.meetings)
+        if (m.arrived)
+            complete(w, m);
     if (alive && waiting == alive)
         release_barrier();
     next_lane();
@@ -191,27 +222,39 @@ void end_thread()
 
 void thread_main()
 {
-    (*run)();
+    body->enter(body->parameters);
     end_thread();
 }
 
-/* Stacks are kept for the next block. Their tops are staggered, so that lanes that do the same
- * do not meet in the same lines of the cache. */
+/* Stacks lie side by side in large pages: the lanes of a block walk through all of them, again and
+ * again. Their tops are staggered, so that lanes that do the same do not meet in the same lines of
+ * the cache. A mark at the far end tells whether a thread needed more. */
+constexpr size_t STACK = 64 * 1024, LARGE_PAGE = 2 << 20;
+constexpr uint64_t STACK_MARK = 0x5ca1ab1e0ddba11u;
+unsigned char *stacks;
+
+void allocate_stacks()
+{
+    void *all = NULL;
+    if (posix_memalign(&all, LARGE_PAGE, MOST_THREADS * STACK))
+        emulator_abort("no memory for stacks");
+    madvise(all, MOST_THREADS * STACK, MADV_HUGEPAGE);
+    stacks = (unsigned char *)all;
+}
+
 void *fresh_stack(uint32_t number)
 {
-    static unsigned char *stacks;
-    constexpr size_t bytes = 128 * 1024, guard = 4096;
-    if (!stacks) {
-        void *all = mmap(NULL, MOST_THREADS * bytes, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (all == MAP_FAILED)
-            emulator_abort("no memory for stacks");
-        stacks = (unsigned char *)all;
-        for (uint32_t i = 0; i < MOST_THREADS; i++)
-            mprotect(stacks + i * bytes, guard, PROT_NONE);
-    }
-    unsigned char *top = stacks + (number + 1) * bytes - (number % 29) * 576;
-    return emulator_new_fiber(top, thread_main);
+    if (!stacks)
+        allocate_stacks();
+    unsigned char *bottom = stacks + number * STACK;
+    memcpy(bottom, &STACK_MARK, sizeof STACK_MARK);
+    return emulator_new_fiber(bottom + STACK - number % 29 * 576, thread_main);
+}
+
+void check_stack(uint32_t number)
+{
+    if (memcmp(stacks + number * STACK, &STACK_MARK, sizeof STACK_MARK))
+        emulator_abort("this thread needs a stack of more than %zu bytes", STACK - 16384);
 }
 
 /* Dynamic shared memory, with a page behind it that nobody may touch. */
@@ -236,11 +279,13 @@ void begin_block()
     waiting = votes = 0;
     memset(emulator_block.shared, 0xff, (emulator_block.shared_bytes + 127) / 128 * 128);
     emulator_poison_shared_ranges();
+    emulator_block.epoch++;
     threads.resize(alive);
     warps.resize((alive + LANES - 1) / LANES);
     for (warp &w : warps) {
         w.alive = w.at_barrier = w.ready = 0;
-        w.meetings.clear();
+        for (meeting &m : w.meetings)
+            m.mask = m.arrived = 0;
         shuffle_lanes(w);
     }
     for (uint32_t i = 0; i < alive; i++) {
@@ -253,7 +298,7 @@ void begin_block()
         t.stack = fresh_stack(i);
         t.state = emulator_thread::RUNS;
         t.place = {"", 0};
-        t.group = 0;
+        t.group = t.syncs = 0;
         t.copies.clear();
         warps[t.warp].alive |= 1u << t.lane;
     }
@@ -287,22 +332,12 @@ void emulator_meet(uint32_t mask, const emulator_operation *operation, void *arg
     if (!(mask & bit))
         emulator_abort("%s:%d: %s: lane %u is not in its own mask %08x", place.file, place.line,
                        operation->name, t.lane, mask);
-    size_t i = 0;
-    while (i < w.meetings.size() && w.meetings[i].mask != mask)
-        i++;
-    if (i == w.meetings.size()) {
-        w.meetings.emplace_back();
-        w.meetings[i].mask = mask;
-        w.meetings[i].arrived = 0;
-        w.meetings[i].operation = operation;
-    }
-    meeting &m = w.meetings[i];
-    if (m.operation != operation)
-        emulator_abort("%s:%d: %s meets other lanes of warp %u at %s", place.file, place.line,
-                       operation->name, t.warp, m.operation->name);
-    m.arrived |= bit;
-    m.arguments[t.lane] = argument;
-    if (complete(w, i)) {
+    meeting *m = &w.meetings[0]; /* nearly always */
+    if (m->mask != mask || m->operation != operation)
+        m = &find_meeting(w, mask, operation, place);
+    m->arrived |= bit;
+    m->arguments[t.lane] = argument;
+    if (complete(w, *m)) {
         perhaps_overtaken();
         return;
     }
@@ -312,6 +347,11 @@ void emulator_meet(uint32_t mask, const emulator_operation *operation, void *arg
     t.place = place;
     next_lane();
     t.state = emulator_thread::RUNS;
+}
+
+bool emulator_in_stacks(const void *p)
+{
+    return (uintptr_t)p - (uintptr_t)stacks < MOST_THREADS * STACK;
 }
 
 int emulator_barrier(bool vote, emulator_place place)
@@ -362,6 +402,12 @@ void emulator_need_shared_memory(const void *p, size_t bytes, const char *what)
                        what, p, begin - dynamic, emulator_block.shared_bytes);
 }
 
+void emulator_read_row(const void *row, const char *what)
+{
+    emulator_need_shared_memory(row, 16, what);
+    emulator_check_shared(row, 16, EMULATOR_READ, what);
+}
+
 void emulator_copy_issue(void *shared, const void *global, bool wanted)
 {
     emulator_need_shared_memory(shared, 16, "asynchronous copy");
@@ -369,6 +415,7 @@ void emulator_copy_issue(void *shared, const void *global, bool wanted)
         emulator_abort("asynchronous copy: global address %p is not a multiple of 16", global);
     if (wanted)
         emulator_need_device_memory(global, 16, "asynchronous copy");
+    emulator_check_shared(shared, 16, EMULATOR_WRITE, "asynchronous copy, issued,");
     memset(shared, 0xff, 16);
     emulator_self->copies.push_back({shared, global, emulator_self->group, wanted});
 }
@@ -384,6 +431,7 @@ void emulator_copy_wait(uint32_t groups)
     size_t done = 0;
     while (done < t.copies.size() && t.copies[done].group + groups < t.group) {
         const emulator_copy &copy = t.copies[done++];
+        emulator_check_shared(copy.shared, 16, EMULATOR_WRITE, "asynchronous copy, done,");
         if (copy.wanted)
             memcpy(copy.shared, copy.global, 16);
         else
@@ -392,18 +440,21 @@ void emulator_copy_wait(uint32_t groups)
     t.copies.erase(t.copies.begin(), t.copies.begin() + (ptrdiff_t)done);
 }
 
-void emulator_run_kernel(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
-                         const std::function<void()> &body)
+static void run_kernel(const char *name, dim3 grid, dim3 block, size_t shared_bytes)
 {
-    emulator_catch_faults();
+    emulator_faults catches;
     std::vector<uint32_t> order((size_t)grid.x * grid.y * grid.z);
     for (size_t i = 0; i < order.size(); i++) {
         size_t other = emulator_random() % (i + 1);
         order[i] = order[other];
         order[other] = (uint32_t)i;
     }
-    run = &body;
-    emulator_block = {{0, 0, 0}, block, grid, dynamic_shared(shared_bytes), shared_bytes, name};
+    emulator_block.size = block;
+    emulator_block.grid = grid;
+    emulator_block.shared = dynamic_shared(shared_bytes);
+    emulator_block.shared_bytes = shared_bytes;
+    emulator_block.kernel = name;
+    emulator_block.body = body;
     for (uint32_t number : order) {
         emulator_block.index.x = number % grid.x;
         emulator_block.index.y = number / grid.x % grid.y;
@@ -414,16 +465,19 @@ void emulator_run_kernel(const char *name, dim3 grid, dim3 block, size_t shared_
 }
 
 cudaError_t emulator_launch(const char *call, const void *kernel, dim3 grid, dim3 block,
-                            size_t shared_bytes, cudaStream_t stream, std::function<void()> body)
+                            size_t shared_bytes, cudaStream_t stream, emulator_body what)
 {
-    if (emulator_fails("cudaLaunchKernel"))
-        return cudaErrorLaunchFailure;
+    emulator_call launch("cudaLaunchKernel");
+    if (launch.fails)
+        return launch.end(launch.failure);
     uint64_t count = (uint64_t)block.x * block.y * block.z;
     if (count == 0 || count > MOST_THREADS || block.z > 64 || grid.x == 0 || grid.y == 0 ||
         grid.z == 0 || grid.y > 65535 || grid.z > 65535)
-        return cudaErrorInvalidConfiguration;
+        return launch.end(cudaErrorInvalidConfiguration);
     if (shared_bytes > MOST_SHARED)
-        return cudaErrorInvalidValue;
+        return launch.end(cudaErrorInvalidValue);
+    if (!emulator_stream(stream))
+        return launch.end(cudaErrorInvalidResourceHandle);
     emulator_add_shared_ranges(kernel);
     int depth = 0;
     const char *end = call; /* of the kernel's name: the first comma that is not a template's */
@@ -432,8 +486,12 @@ cudaError_t emulator_launch(const char *call, const void *kernel, dim3 grid, dim
         end++;
     }
     std::string name(call, end);
+    const unsigned char *bytes = (const unsigned char *)what.parameters;
+    auto parameters = std::make_shared<std::vector<unsigned char>>(bytes, bytes + what.bytes);
     emulator_enqueue(stream, [=] {
-        emulator_run_kernel(name.c_str(), grid, block, shared_bytes, body);
+        emulator_body mine = {what.enter, parameters->data(), what.bytes};
+        body = &mine;
+        run_kernel(name.c_str(), grid, block, shared_bytes);
         return true;
     });
     return cudaSuccess;

@@ -1,12 +1,9 @@
 /* The emulator itself: what it computes, and that it shows what it is there to show. */
+#include "test_aborts.h"
 #include <gpu.cuh>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
-#include <string>
-#include <sys/wait.h>
-#include <unistd.h>
 #include <vector>
 
 extern "C" {
@@ -37,33 +34,6 @@ template <typename T> struct array {
         OK(cudaMemcpy(host.data(), device, host.size() * sizeof(T), cudaMemcpyDeviceToHost));
     }
 };
-
-/* Whether the program ends by abort() in f, which says `text`. */
-template <typename F> static bool aborts_with(const char *text, F f)
-{
-    int ends[2];
-    assert_int_equal(pipe(ends), 0);
-    pid_t child = fork();
-    if (child == 0) {
-        dup2(ends[1], 2);
-        signal(SIGABRT, SIG_DFL); /* cmocka's own */
-        f();
-        _exit(0);
-    }
-    close(ends[1]);
-    std::string said;
-    char buffer[4096];
-    for (ssize_t n; (n = read(ends[0], buffer, sizeof buffer)) > 0;)
-        said.append(buffer, (size_t)n);
-    close(ends[0]);
-    int status;
-    waitpid(child, &status, 0);
-    bool ended = WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
-    if (ended && said.find(text) != std::string::npos)
-        return true;
-    print_error("status %x, said: %s\n", status, said.c_str());
-    return false;
-}
 
 /* Values that BF16 holds exactly, and whose products' sums float32 does. */
 static float small(uint32_t i)
@@ -177,6 +147,26 @@ static void test_copies_come_late(void **)
     out.get();
     assert_true(isnan(out.host[0]) && isnan(out.host[1]) && isnan(out.host[3]));
     assert_true(out.host[2] == 1 && out.host[4] == 5);
+}
+
+/* What a template's shared memory holds when a block begins. */
+template <int N> static __global__ void read_shared(float *out)
+{
+    __shared__ float words[N];
+    const float *dynamic = (const float *)cop_shared_memory();
+    for (int i = 0; i < N; i++)
+        out[i] = isnan(words[i]) && isnan(dynamic[i]);
+    for (int i = 0; i < N; i++)
+        words[i] = 1;
+}
+
+static void test_shared_memory_is_poisoned(void **)
+{
+    array<float> out(8);
+    OK(cop_launch(read_shared<8>, dim3(2), dim3(1), 32, NULL, out.device));
+    out.get();
+    for (float is_nan : out.host)
+        assert_true(is_nan == 1);
 }
 
 /* A sum over the block, with or without the barrier it needs. */
@@ -471,6 +461,53 @@ static void test_failing_on_request(void **)
     cudaGetLastError();
 }
 
+static void count(void *data)
+{
+    ++*(int *)data;
+}
+
+static void test_host_functions(void **)
+{
+    cudaStream_t stream;
+    cudaGraph_t graph;
+    cudaGraphExec_t run;
+    int calls = 0;
+    OK(cudaStreamCreate(&stream));
+    OK(cudaLaunchHostFunc(stream, count, &calls));
+    assert_int_equal(calls, 0);
+    OK(cudaStreamSynchronize(stream));
+    assert_int_equal(calls, 1);
+    OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed));
+    OK(cudaLaunchHostFunc(stream, count, &calls));
+    OK(cudaStreamEndCapture(stream, &graph));
+    OK(cudaGraphInstantiate(&run, graph, 0));
+    OK(cudaGraphLaunch(run, stream));
+    OK(cudaGraphLaunch(run, stream));
+    OK(cudaDeviceSynchronize());
+    assert_int_equal(calls, 3);
+    OK(cudaGraphExecDestroy(run));
+    OK(cudaGraphDestroy(graph));
+    OK(cudaStreamDestroy(stream));
+}
+
+/* The default stream and a blocking one wait for each other; one that does not block does not. */
+static void test_default_stream(void **)
+{
+    cudaStream_t stream;
+    OK(cudaStreamCreate(&stream));
+    for (int seed = 1; seed <= 50; seed++) {
+        array<uint32_t> x(2);
+        x.host = {1, 2};
+        emulator_seed((uint64_t)seed);
+        OK(cudaMemcpyAsync(x.device, &x.host[0], 8, cudaMemcpyHostToDevice, NULL));
+        OK(cop_launch(add, dim3(1), dim3(1), 0, stream, x.device, 5));
+        OK(cop_launch(move, dim3(1), dim3(1), 0, NULL, x.device, x.device + 1));
+        x.get();
+        assert_int_equal(x.host[1], 6);
+    }
+    OK(cudaStreamDestroy(stream));
+}
+
 static void test_devices(void **)
 {
     int count;
@@ -493,6 +530,7 @@ int main(void)
         cmocka_unit_test(test_shuffles),
         cmocka_unit_test(test_product),
         cmocka_unit_test(test_copies_come_late),
+        cmocka_unit_test(test_shared_memory_is_poisoned),
         cmocka_unit_test(test_missing_barrier_shows),
         cmocka_unit_test(test_missing_syncwarp_shows),
         cmocka_unit_test(test_mistakes_abort),
@@ -502,6 +540,8 @@ int main(void)
         cmocka_unit_test(test_capture_errors),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_failing_on_request),
+        cmocka_unit_test(test_host_functions),
+        cmocka_unit_test(test_default_stream),
         cmocka_unit_test(test_devices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
