@@ -237,7 +237,7 @@ static void check_random(cop_rng *rng)
 static void test_random_batches(void **state)
 {
     cop_rng rng = harness_rng(2);
-    for (int i = 0; i < 40; i++)
+    for (int i = 0; i < 150; i++)
         check_random(&rng);
 }
 
