@@ -1,12 +1,10 @@
 /* The calls of the CUDA runtime that concern devices, memory and copies. Streams, graphs and events
  * have files of their own. Meanings and errors: CUDA Runtime API reference. */
 #include "runtime.h"
-#include "executor.h"
 #include <map>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
 enum { MULTIPROCESSORS = 4, MOST_SHARED = 227 * 1024, MULTIPROCESSOR_SHARED = 228 * 1024 };
 
@@ -459,72 +457,4 @@ cudaError_t cudaOccupancyMaxActiveBlocksPerMultiprocessor(int *blocks, const voi
     if (*blocks > 32)
         *blocks = 32;
     return cudaSuccess;
-}
-
-cudaError_t cudaGetLastError()
-{
-    return emulator_last_error(true);
-}
-
-cudaError_t cudaPeekAtLastError()
-{
-    return emulator_last_error(false);
-}
-
-const char *cudaGetErrorName(cudaError_t error)
-{
-    switch (error) {
-#define NAME(x) \
-    case x:     \
-        return #x
-        NAME(cudaSuccess);
-        NAME(cudaErrorInvalidValue);
-        NAME(cudaErrorMemoryAllocation);
-        NAME(cudaErrorInitializationError);
-        NAME(cudaErrorInvalidConfiguration);
-        NAME(cudaErrorInvalidPitchValue);
-        NAME(cudaErrorInsufficientDriver);
-        NAME(cudaErrorInvalidDeviceFunction);
-        NAME(cudaErrorNoDevice);
-        NAME(cudaErrorInvalidDevice);
-        NAME(cudaErrorInvalidResourceHandle);
-        NAME(cudaErrorIllegalState);
-        NAME(cudaErrorNotReady);
-        NAME(cudaErrorIllegalAddress);
-        NAME(cudaErrorLaunchFailure);
-        NAME(cudaErrorNotSupported);
-        NAME(cudaErrorHostMemoryAlreadyRegistered);
-        NAME(cudaErrorHostMemoryNotRegistered);
-        NAME(cudaErrorStreamCaptureUnsupported);
-        NAME(cudaErrorStreamCaptureInvalidated);
-        NAME(cudaErrorStreamCaptureMerge);
-        NAME(cudaErrorStreamCaptureUnmatched);
-        NAME(cudaErrorStreamCaptureUnjoined);
-        NAME(cudaErrorStreamCaptureIsolation);
-        NAME(cudaErrorCapturedEvent);
-        NAME(cudaErrorUnknown);
-#undef NAME
-    default:
-        return "unrecognized error code";
-    }
-}
-
-const char *cudaGetErrorString(cudaError_t error)
-{
-    switch (error) {
-    case cudaSuccess:
-        return "no error";
-    case cudaErrorMemoryAllocation:
-        return "out of memory";
-    case cudaErrorNoDevice:
-        return "no CUDA-capable device is detected";
-    case cudaErrorInvalidDevice:
-        return "invalid device ordinal";
-    case cudaErrorLaunchFailure:
-        return "unspecified launch failure";
-    case cudaErrorNotReady:
-        return "device not ready";
-    default:
-        return cudaGetErrorName(error);
-    }
 }
