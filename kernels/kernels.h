@@ -3,7 +3,8 @@
  * Every pointer is device memory, unless said; a launcher queues its kernel on `stream`, never
  * blocks, allocates nothing, may be captured in a graph, and returns what the launch returned. BF16
  * values travel as uint16_t, activations are rounded to BF16 where they are stored, sums are
- * float32. Matrices are row-major. Rows of a batch are its tokens, sequence after sequence.
+ * float32. Matrices are row-major and begin at multiples of 16 bytes. Rows of a batch are its
+ * tokens, sequence after sequence.
  *
  * A step, in the order of its launches (G: a matrix product by cuBLASLt):
  *
