@@ -53,7 +53,7 @@ typedef struct {
     uint32_t sequence, query;
 } cop_cuda_tile;
 
-enum { COP_QUERY_TILE = 64 };
+enum { COP_QUERY_TILE = 128 };
 
 /* How a sampled row becomes a token. */
 typedef struct {
