@@ -3,7 +3,8 @@
  * Every pointer is device memory, unless said; a launcher queues its kernel on `stream`, never
  * blocks, allocates nothing, may be captured in a graph, and returns what the launch returned. BF16
  * values travel as uint16_t, activations are rounded to BF16 where they are stored, sums are
- * float32. Matrices are row-major. Rows of a batch are its tokens, sequence after sequence.
+ * float32. Matrices are row-major and begin at multiples of 16 bytes. Rows of a batch are its
+ * tokens, sequence after sequence.
  *
  * A step, in the order of its launches (G: a matrix product by cuBLASLt):
  *
@@ -52,7 +53,7 @@ typedef struct {
     uint32_t sequence, query;
 } cop_cuda_tile;
 
-enum { COP_QUERY_TILE = 64 };
+enum { COP_QUERY_TILE = 128 };
 
 /* How a sampled row becomes a token. */
 typedef struct {

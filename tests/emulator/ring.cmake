@@ -1,0 +1,11 @@
+# The emulator's own tests.
+include(${CMAKE_CURRENT_LIST_DIR}/emulator.cmake)
+if(NOT TARGET coppice_cuda_emulator)
+    return()
+endif()
+add_executable(test_emulator ${CMAKE_CURRENT_LIST_DIR}/test_emulator.cpp)
+coppice_emulator_options(test_emulator)
+target_link_libraries(test_emulator PRIVATE coppice_cuda_emulator PkgConfig::CMOCKA)
+set_target_properties(test_emulator PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+add_test(NAME emulator.test_emulator COMMAND test_emulator)
+set_tests_properties(emulator.test_emulator PROPERTIES LABELS emulator TIMEOUT 300)
