@@ -1,12 +1,10 @@
 #include "shared_ranges.h"
 #include "emulator.h"
-#include "executor.h"
 #include <algorithm>
 #include <dlfcn.h>
 #include <elf.h>
 #include <fcntl.h>
 #include <link.h>
-#include <signal.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -59,15 +57,6 @@ void read_symbols(const unsigned char *file, unsigned char *base)
     }
 }
 
-void on_fault(int number, siginfo_t *info, void *)
-{
-    signal(number, SIG_DFL);
-    if (emulator_block.kernel)
-        emulator_abort("%s at address %p: outside every allocation of device memory, shared "
-                       "memory or the thread's stack",
-                       strsignal(number), info->si_addr);
-}
-
 } // namespace
 
 void emulator_add_shared_ranges(const void *function)
@@ -106,24 +95,4 @@ bool emulator_in_shared_ranges(const unsigned char *p, size_t bytes)
         if (p >= r.begin && p + bytes <= r.begin + r.bytes)
             return true;
     return false;
-}
-
-void emulator_catch_faults()
-{
-    static thread_local bool ready;
-    if (ready)
-        return;
-    ready = true;
-    constexpr size_t bytes = 64 * 1024; /* a stack of its own: a kernel's may be what overflowed */
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    stack_t stack = {};
-    stack.ss_sp = memory;
-    stack.ss_size = bytes;
-    struct sigaction action = {};
-    action.sa_sigaction = on_fault;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    if (memory == MAP_FAILED || sigaltstack(&stack, NULL))
-        return;
-    sigaction(SIGSEGV, &action, NULL);
-    sigaction(SIGBUS, &action, NULL);
 }

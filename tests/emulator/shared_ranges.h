@@ -13,7 +13,4 @@ void emulator_add_shared_ranges(const void *function);
 void emulator_poison_shared_ranges();
 bool emulator_in_shared_ranges(const unsigned char *p, size_t bytes);
 
-/* A wild access in a kernel ends with a text that names block and thread. */
-void emulator_catch_faults();
-
 #endif
