@@ -279,12 +279,18 @@ static cop_status check_patience(const cop_kv *kv, cop_error *err)
                         "transfer %llu was announced %.1f s ago and not posted here; %zu behind it "
                         "wait (transport.timeout_s)",
                         (unsigned long long)kv->turns.items[0].id, waited_s, kv->turns.posted);
+    return cop_fail(err, COP_ERR_TRANSPORT, "nothing moved for %.1f s (transport.timeout_s)",
+                    waited_s);
+}
+
+/* Which transfer an error met, and whose. */
+static void name_oldest(const cop_kv *kv, cop_error *err)
+{
+    if (!err || kv->flying_count == 0)
+        return;
     const cop_nccl_transfer *t = kv->flying[kv->oldest];
-    return cop_fail(err, COP_ERR_TRANSPORT,
-                    "transfer %llu %s rank %d, %u blocks: nothing moved for %.1f s "
-                    "(transport.timeout_s)",
-                    (unsigned long long)t->id, t->outgoing ? "to" : "from",
-                    t->peer + kv->first_rank, t->count, waited_s);
+    cop_fail_prefix(err, "transfer %llu %s rank %d, %u blocks", (unsigned long long)t->id,
+                    t->outgoing ? "to" : "from", t->peer + kv->first_rank, t->count);
 }
 
 static cop_status kv_poll(cop_kv *kv, cop_kv_done *done, bool *ended, cop_error *err)
@@ -298,8 +304,10 @@ static cop_status kv_poll(cop_kv *kv, cop_kv_done *done, bool *ended, cop_error 
         status = look_at_oldest(kv, done, ended, err);
     if (status == COP_OK && !*ended)
         status = check_patience(kv, err);
-    if (status != COP_OK)
+    if (status != COP_OK) {
+        name_oldest(kv, err);
         cop_nccl_give_up(kv);
+    }
     return status;
 }
 
