@@ -1,7 +1,9 @@
 /* Fibers, and the order in which they run; see executor.h. */
 #include "executor.h"
 #include "emulator.h"
+#include "faults.h"
 #include "fiber.h"
+#include "runtime.h"
 #include "shared_ranges.h"
 #include <algorithm>
 #include <memory>
@@ -19,7 +21,7 @@ constexpr uint32_t LANES = 32;
 constexpr uint32_t MOST_THREADS = 1024;
 constexpr size_t MOST_SHARED = 227 * 1024; /* of a block, from sm_90 on */
 
-/* Lanes that wait for each other. */
+/* Lanes that wait for each other. Nobody has come: free, to be used again. */
 struct meeting {
     uint32_t mask, arrived;
     const emulator_operation *operation;
@@ -31,7 +33,7 @@ struct warp {
     uint32_t alive, at_barrier;
     uint32_t ready;
     uint8_t lane_at[LANES], position_of[LANES];
-    std::vector<meeting> meetings;
+    meeting meetings[LANES]; /* those under way are among the first of them */
 };
 
 const std::function<void()> *run;
@@ -161,29 +163,53 @@ void release_barrier()
 }
 
 /* Computes the meeting if nobody is missing; its lanes but this one may go on. */
-bool complete(warp &w, size_t number)
+bool complete(warp &w, meeting &m)
 {
-    meeting &m = w.meetings[number];
-    uint32_t needed = m.mask & w.alive;
-    if (m.arrived != needed)
+    uint32_t arrived = m.arrived;
+    if (arrived != (m.mask & w.alive))
         return false;
-    if (m.operation->whole && m.arrived != UINT32_MAX)
-        emulator_abort("%s needs all 32 lanes of the warp, has %08x", m.operation->name, m.arrived);
-    m.operation->compute(m.arrived, m.arguments);
-    make_ready(w, m.arrived & ~(1u << emulator_self->lane));
-    w.meetings.erase(w.meetings.begin() + (ptrdiff_t)number);
+    if (m.operation->whole && arrived != UINT32_MAX)
+        emulator_abort("%s needs all 32 lanes of the warp, has %08x", m.operation->name, arrived);
+    m.operation->compute(arrived, m.arguments);
+    m.arrived = 0;
+    make_ready(w, arrived & ~(1u << emulator_self->lane));
     return true;
 }
+
+/* The meeting of these lanes, or a free one. */
+meeting &find_meeting(warp &w, uint32_t mask, const emulator_operation *operation,
+                      emulator_place place)
+{
+    meeting *found = NULL;
+    for (meeting &m : w.meetings) {
+        if (m.arrived && m.mask == mask) {
+            found = &m;
+            break;
+        }
+        if (!m.arrived && !found)
+            found = &m;
+    }
+    if (found->arrived && found->operation != operation)
+        emulator_abort("%s:%d: %s meets other lanes of warp %u at %s", place.file, place.line,
+                       operation->name, emulator_self->warp, found->operation->name);
+    found->mask = mask;
+    found->operation = operation;
+    return *found;
+}
+
+void check_stack(uint32_t number);
 
 void end_thread()
 {
     emulator_thread &t = *emulator_self;
     warp &w = warps[t.warp];
     t.state = emulator_thread::ENDED;
+    check_stack(t.warp * LANES + t.lane);
     w.alive &= ~(1u << t.lane);
     alive--;
-    for (size_t i = w.meetings.size(); i-- > 0;)
-        complete(w, i);
+    for (meeting &m : w.meetings)
+        if (m.arrived)
+            complete(w, m);
     if (alive && waiting == alive)
         release_barrier();
     next_lane();
@@ -195,23 +221,35 @@ void thread_main()
     end_thread();
 }
 
-/* Stacks are kept for the next block. Their tops are staggered, so that lanes that do the same
- * do not meet in the same lines of the cache. */
+/* Stacks lie side by side in large pages: the lanes of a block walk through all of them, again and
+ * again. Their tops are staggered, so that lanes that do the same do not meet in the same lines of
+ * the cache. A mark at the far end tells whether a thread needed more. */
+constexpr size_t STACK = 64 * 1024, LARGE_PAGE = 2 << 20;
+constexpr uint64_t STACK_MARK = 0x5ca1ab1e0ddba11u;
+unsigned char *stacks;
+
+void allocate_stacks()
+{
+    void *all = NULL;
+    if (posix_memalign(&all, LARGE_PAGE, MOST_THREADS * STACK))
+        emulator_abort("no memory for stacks");
+    madvise(all, MOST_THREADS * STACK, MADV_HUGEPAGE);
+    stacks = (unsigned char *)all;
+}
+
 void *fresh_stack(uint32_t number)
 {
-    static unsigned char *stacks;
-    constexpr size_t bytes = 128 * 1024, guard = 4096;
-    if (!stacks) {
-        void *all = mmap(NULL, MOST_THREADS * bytes, PROT_READ | PROT_WRITE,
-                         MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (all == MAP_FAILED)
-            emulator_abort("no memory for stacks");
-        stacks = (unsigned char *)all;
-        for (uint32_t i = 0; i < MOST_THREADS; i++)
-            mprotect(stacks + i * bytes, guard, PROT_NONE);
-    }
-    unsigned char *top = stacks + (number + 1) * bytes - (number % 29) * 576;
-    return emulator_new_fiber(top, thread_main);
+    if (!stacks)
+        allocate_stacks();
+    unsigned char *bottom = stacks + number * STACK;
+    memcpy(bottom, &STACK_MARK, sizeof STACK_MARK);
+    return emulator_new_fiber(bottom + STACK - number % 29 * 576, thread_main);
+}
+
+void check_stack(uint32_t number)
+{
+    if (memcmp(stacks + number * STACK, &STACK_MARK, sizeof STACK_MARK))
+        emulator_abort("this thread needs a stack of more than %zu bytes", STACK - 16384);
 }
 
 /* Dynamic shared memory, with a page behind it that nobody may touch. */
@@ -240,7 +278,8 @@ void begin_block()
     warps.resize((alive + LANES - 1) / LANES);
     for (warp &w : warps) {
         w.alive = w.at_barrier = w.ready = 0;
-        w.meetings.clear();
+        for (meeting &m : w.meetings)
+            m.mask = m.arrived = 0;
         shuffle_lanes(w);
     }
     for (uint32_t i = 0; i < alive; i++) {
@@ -287,22 +326,12 @@ void emulator_meet(uint32_t mask, const emulator_operation *operation, void *arg
     if (!(mask & bit))
         emulator_abort("%s:%d: %s: lane %u is not in its own mask %08x", place.file, place.line,
                        operation->name, t.lane, mask);
-    size_t i = 0;
-    while (i < w.meetings.size() && w.meetings[i].mask != mask)
-        i++;
-    if (i == w.meetings.size()) {
-        w.meetings.emplace_back();
-        w.meetings[i].mask = mask;
-        w.meetings[i].arrived = 0;
-        w.meetings[i].operation = operation;
-    }
-    meeting &m = w.meetings[i];
-    if (m.operation != operation)
-        emulator_abort("%s:%d: %s meets other lanes of warp %u at %s", place.file, place.line,
-                       operation->name, t.warp, m.operation->name);
-    m.arrived |= bit;
-    m.arguments[t.lane] = argument;
-    if (complete(w, i)) {
+    meeting *m = &w.meetings[0]; /* nearly always */
+    if (m->mask != mask || m->operation != operation)
+        m = &find_meeting(w, mask, operation, place);
+    m->arrived |= bit;
+    m->arguments[t.lane] = argument;
+    if (complete(w, *m)) {
         perhaps_overtaken();
         return;
     }
@@ -395,7 +424,7 @@ void emulator_copy_wait(uint32_t groups)
 void emulator_run_kernel(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
                          const std::function<void()> &body)
 {
-    emulator_catch_faults();
+    emulator_faults catches;
     std::vector<uint32_t> order((size_t)grid.x * grid.y * grid.z);
     for (size_t i = 0; i < order.size(); i++) {
         size_t other = emulator_random() % (i + 1);
@@ -416,14 +445,17 @@ void emulator_run_kernel(const char *name, dim3 grid, dim3 block, size_t shared_
 cudaError_t emulator_launch(const char *call, const void *kernel, dim3 grid, dim3 block,
                             size_t shared_bytes, cudaStream_t stream, std::function<void()> body)
 {
-    if (emulator_fails("cudaLaunchKernel"))
-        return cudaErrorLaunchFailure;
+    emulator_call launch("cudaLaunchKernel");
+    if (launch.fails)
+        return launch.end(launch.failure);
     uint64_t count = (uint64_t)block.x * block.y * block.z;
     if (count == 0 || count > MOST_THREADS || block.z > 64 || grid.x == 0 || grid.y == 0 ||
         grid.z == 0 || grid.y > 65535 || grid.z > 65535)
-        return cudaErrorInvalidConfiguration;
+        return launch.end(cudaErrorInvalidConfiguration);
     if (shared_bytes > MOST_SHARED)
-        return cudaErrorInvalidValue;
+        return launch.end(cudaErrorInvalidValue);
+    if (!emulator_stream(stream))
+        return launch.end(cudaErrorInvalidResourceHandle);
     emulator_add_shared_ranges(kernel);
     int depth = 0;
     const char *end = call; /* of the kernel's name: the first comma that is not a template's */

@@ -35,10 +35,10 @@ struct emulator_place {
     int line;
 };
 
-struct emulator_thread {
+struct alignas(64) emulator_thread {
+    void *stack; /* its stack pointer while it does not run */
     uint3 index;
     uint32_t lane, warp;
-    void *stack; /* its stack pointer while it does not run */
     enum { RUNS, MEETS, AT_BARRIER, ENDED } state;
     const char *operation; /* of the meeting it waits for */
     uint32_t mask;         /* likewise */

@@ -1,5 +1,6 @@
-/* Device memory: pages of its own for every allocation, with a page before and behind that nobody
- * may touch. What is freed is never mapped again, so a late access ends the program. */
+/* Device memory: pages of its own for every allocation, with 16 MiB before and behind that nobody may
+ * touch (addresses only, no memory). What is freed is never mapped again, so a late access ends the
+ * program. */
 #include "runtime.h"
 #include <algorithm>
 #include <map>
@@ -10,7 +11,7 @@
 namespace
 {
 
-constexpr size_t PAGE = 4096, ALIGNMENT = 256;
+constexpr size_t PAGE = 4096, ALIGNMENT = 256, GUARD = (size_t)16 << 20;
 constexpr unsigned char SLACK = 0xa5; /* between an allocation's end and the guard page */
 
 std::map<uintptr_t, emulator_allocation> live, freed; /* by begin */
@@ -53,12 +54,13 @@ cudaError_t emulator_allocate(void **p, size_t bytes)
     if (bytes > free_bytes)
         return cudaErrorMemoryAllocation;
     size_t kept = (bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
-    size_t pages = (kept + PAGE - 1) / PAGE * PAGE, mapped = pages + 2 * PAGE;
+    size_t pages = (kept + PAGE - 1) / PAGE * PAGE;
+    size_t mapped = pages + 2 * GUARD;
     void *memory =
         mmap(NULL, mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (memory == MAP_FAILED)
         return cudaErrorMemoryAllocation;
-    unsigned char *first = (unsigned char *)memory + PAGE;
+    unsigned char *first = (unsigned char *)memory + GUARD;
     mprotect(first, pages, PROT_READ | PROT_WRITE);
     unsigned char *begin = first + pages - kept; /* ends as near to the guard as may be */
     memset(first, SLACK, (size_t)(begin - first));
@@ -81,7 +83,7 @@ void emulator_release(void *p, const char *call)
     size_t kept = (a.bytes + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
     for (size_t i = a.bytes; i < kept; i++)
         if (a.begin[i] != SLACK)
-            emulator_abort("%s: somebody wrote %zu bytes behind the end of an allocation of %zu",
+            emulator_abort("%s: byte %zu behind the end of an allocation of %zu bytes was written",
                            call, i - a.bytes, a.bytes);
     unsigned char *first = a.begin + kept - a.mapped;
     mmap(first, a.mapped, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1,
@@ -114,7 +116,7 @@ const char *emulator_describe_address(const void *p)
     else {
         auto next = live.upper_bound((uintptr_t)p);
         const emulator_allocation *before = next == live.begin() ? NULL : &std::prev(next)->second;
-        if (before && (uintptr_t)p - (uintptr_t)before->begin < before->bytes + PAGE)
+        if (before && (uintptr_t)p - (uintptr_t)before->begin < before->bytes + GUARD)
             snprintf(text, sizeof text, "%zu bytes behind the end of an allocation of %zu bytes",
                      (size_t)((const unsigned char *)p - before->begin) - before->bytes,
                      before->bytes);
@@ -126,6 +128,7 @@ const char *emulator_describe_address(const void *p)
 
 void emulator_need_device_memory(const void *p, size_t bytes, const char *what)
 {
+    std::lock_guard<emulator_mutex> guard(emulator_lock());
     const emulator_allocation *a = emulator_find(p);
     if (!a)
         emulator_abort("%s: address %p is %s", what, p, emulator_describe_address(p));

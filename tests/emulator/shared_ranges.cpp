@@ -1,13 +1,13 @@
 #include "shared_ranges.h"
 #include "emulator.h"
-#include "executor.h"
 #include <algorithm>
+#include <cxxabi.h>
 #include <dlfcn.h>
 #include <elf.h>
 #include <fcntl.h>
 #include <link.h>
-#include <signal.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -25,8 +25,23 @@ struct range {
 std::vector<range> ranges;
 std::vector<const void *> modules; /* whose ranges are known */
 
-/* Local to a function ("_ZZ"), writable, zero at first, and shared by the copies of a template or
- * in the section of `__shared__`. */
+/* Of a variable local to a function ("_ZZ"): whether the function is a template, not of the standard
+ * library. */
+bool is_of_template(const char *name)
+{
+    if (strncmp(name, "_ZZ", 3) || !strncmp(name, "_ZZNSt", 6) || !strncmp(name, "_ZZNKSt", 7) ||
+        !strncmp(name, "_ZZSt", 5))
+        return false;
+    int status;
+    char *text = abi::__cxa_demangle(name, NULL, NULL, &status);
+    const char *parameters = text; /* where they begin, with "(" */
+    while (parameters && *parameters && (*parameters != '(' || !strncmp(parameters, "(anon", 5)))
+        parameters++;
+    bool result = text && memchr(text, '<', (size_t)(parameters - text));
+    free(text);
+    return result;
+}
+
 bool is_shared(const ElfW(Sym) & symbol, const ElfW(Shdr) * sections, size_t count,
                const char *names, const char *section_names)
 {
@@ -36,11 +51,8 @@ bool is_shared(const ElfW(Sym) & symbol, const ElfW(Shdr) * sections, size_t cou
     const ElfW(Shdr) &section = sections[symbol.st_shndx];
     if (!strcmp(section_names + section.sh_name, "cop_shared"))
         return true;
-    const char *name = names + symbol.st_name;
-    unsigned binding = symbol.st_info >> 4;
     return section.sh_type == SHT_NOBITS && !(section.sh_flags & SHF_TLS) &&
-           !strncmp(name, "_ZZ", 3) && strncmp(name, "_ZZNSt", 6) && strncmp(name, "_ZZNKSt", 7) &&
-           strncmp(name, "_ZZSt", 5) && (binding == STB_WEAK || binding == STB_GNU_UNIQUE);
+           is_of_template(names + symbol.st_name);
 }
 
 void read_symbols(const unsigned char *file, unsigned char *base)
@@ -57,15 +69,6 @@ void read_symbols(const unsigned char *file, unsigned char *base)
             if (is_shared(symbols[s], sections, header->e_shnum, names, section_names))
                 ranges.push_back({base + symbols[s].st_value, symbols[s].st_size});
     }
-}
-
-void on_fault(int number, siginfo_t *info, void *)
-{
-    signal(number, SIG_DFL);
-    if (emulator_block.kernel)
-        emulator_abort("%s at address %p: outside every allocation of device memory, shared "
-                       "memory or the thread's stack",
-                       strsignal(number), info->si_addr);
 }
 
 } // namespace
@@ -106,24 +109,4 @@ bool emulator_in_shared_ranges(const unsigned char *p, size_t bytes)
         if (p >= r.begin && p + bytes <= r.begin + r.bytes)
             return true;
     return false;
-}
-
-void emulator_catch_faults()
-{
-    static thread_local bool ready;
-    if (ready)
-        return;
-    ready = true;
-    constexpr size_t bytes = 64 * 1024; /* a stack of its own: a kernel's may be what overflowed */
-    void *memory = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    stack_t stack = {};
-    stack.ss_sp = memory;
-    stack.ss_size = bytes;
-    struct sigaction action = {};
-    action.sa_sigaction = on_fault;
-    action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    if (memory == MAP_FAILED || sigaltstack(&stack, NULL))
-        return;
-    sigaction(SIGSEGV, &action, NULL);
-    sigaction(SIGBUS, &action, NULL);
 }

@@ -60,7 +60,7 @@ template <typename F> void reduce(uint32_t mask, void *const *arguments, F f)
     });
 }
 
-typedef float row8 __attribute__((vector_size(32)));
+typedef float row8 __attribute__((vector_size(32), aligned(32)));
 
 float low(uint32_t pair)
 {
@@ -78,39 +78,49 @@ float high(uint32_t pair)
     return value;
 }
 
+/* c += a b. Four rows at a time, so that sums do not wait for each other. */
+void multiply(const float (&a)[16][16], const row8 (&b)[16], row8 (&c)[16])
+{
+    for (int y = 0; y < 16; y += 4) {
+        row8 sum0 = c[y], sum1 = c[y + 1], sum2 = c[y + 2], sum3 = c[y + 3];
+        for (int x = 0; x < 16; x++) {
+            sum0 += a[y][x] * b[x];
+            sum1 += a[y + 1][x] * b[x];
+            sum2 += a[y + 2][x] * b[x];
+            sum3 += a[y + 3][x] * b[x];
+        }
+        c[y] = sum0;
+        c[y + 1] = sum1;
+        c[y + 2] = sum2;
+        c[y + 3] = sum3;
+    }
+}
+
 /* Lane 4 g + t holds of a: rows g and g + 8, columns 2 t, 2 t + 1 and the same + 8; of b: rows as
  * a's columns, column g; of c: rows g and g + 8, columns 2 t, 2 t + 1. */
 void mma(uint32_t, void *const *arguments)
 {
     float a[16][16];
-    row8 b[16];
+    row8 b[16], c[16];
     for (int lane = 0; lane < 32; lane++) {
         const emulator_mma_argument *m = (const emulator_mma_argument *)arguments[lane];
-        int g = lane / 4, t = lane % 4;
-        for (int i = 0; i < 4; i++) {
-            int y = g + i % 2 * 8, x = 2 * t + i / 2 * 8;
-            a[y][x] = low(m->a[i]);
-            a[y][x + 1] = high(m->a[i]);
-        }
-        for (int i = 0; i < 2; i++) {
-            b[2 * t + i * 8][g] = low(m->b[i]);
-            b[2 * t + 1 + i * 8][g] = high(m->b[i]);
+        int g = lane / 4, t = lane % 4 * 2;
+        for (int half = 0; half < 2; half++) {
+            float *left = &a[g + half * 8][t];
+            left[0] = low(m->a[half]);
+            left[1] = high(m->a[half]);
+            left[8] = low(m->a[half + 2]);
+            left[9] = high(m->a[half + 2]);
+            b[t + half * 8][g] = low(m->b[half]);
+            b[t + half * 8 + 1][g] = high(m->b[half]);
+            memcpy((float *)&c[g + half * 8] + t, m->c + half * 2, 8);
         }
     }
-    for (int y = 0; y < 16; y++) {
-        row8 sum;
-        for (int t = 0; t < 4; t++) {
-            const float *c = ((const emulator_mma_argument *)arguments[y % 8 * 4 + t])->c;
-            sum[2 * t] = c[y / 8 * 2];
-            sum[2 * t + 1] = c[y / 8 * 2 + 1];
-        }
-        for (int x = 0; x < 16; x++)
-            sum += a[y][x] * b[x];
-        for (int t = 0; t < 4; t++) {
-            float *c = ((const emulator_mma_argument *)arguments[y % 8 * 4 + t])->c;
-            c[y / 8 * 2] = sum[2 * t];
-            c[y / 8 * 2 + 1] = sum[2 * t + 1];
-        }
+    multiply(a, b, c);
+    for (int lane = 0; lane < 32; lane++) {
+        float *out = ((const emulator_mma_argument *)arguments[lane])->c;
+        memcpy(out, (float *)&c[lane / 4] + lane % 4 * 2, 8);
+        memcpy(out + 2, (float *)&c[lane / 4 + 8] + lane % 4 * 2, 8);
     }
 }
 
