@@ -327,7 +327,7 @@ typedef struct {
     float2 *weight;
 } partial_results;
 
-static __host__ __device__ partial_results split_scratch(float *partial, size_t rows, uint32_t dim)
+static __device__ partial_results split_scratch(float *partial, size_t rows, uint32_t dim)
 {
     partial_results results = {partial, (float2 *)(partial + rows * dim)};
     return results;

@@ -1,3 +1,60 @@
+/* Prefill attention over paged KV, on tensor cores: mma.m16n8k16, BF16 in, float32 sums.
+ *
+ * A tile of 128 tokens and one kv head make 128 * group rows, (token, query head of the group), the
+ * token changing slowest: as they lie in q, and as on the cpu device. A part is 128 of these rows
+ * and one block of threads: 4 warps of 32 rows. Keys come 64 at a time, from key 0 upwards:
+ *
+ *       keys   0      64     128    192    256    start = 170, group 4: keys [0, 202)
+ *              |------|------|------|------|
+ *       warp 0 |######|######|####\ |      |  tokens 0..7    # seen by all of the warp's rows
+ *       warp 1 |######|######|#####\|      |         8..15   \ masked row by row
+ *       warp 2 |######|######|######|\ 0000|        16..23   0 zeros, not read from the pool
+ *       warp 3 |######|######|######|#\0000|        24..31     the rest is left out
+ *
+ *     Q of the part -> shared memory; top = -inf, sum = 0, out = 0 for every row
+ *     for each key tile:                          K(j + 1) is asked for when K(j) is taken up,
+ *         s = Q K^T                               V(j + 1) when V(j) is
+ *         s = -inf where the key is behind the row's token
+ *         new top = max(top, s), p = 2^(s - new top), f = 2^(top - new top)
+ *         sum = sum f + p, out = out f            float32; p to BF16 for what follows
+ *         out += p V
+ *     out / sum -> BF16
+ *
+ * What a row adds up, and in what order, follows from its position alone. The other rows of its
+ * warp only add keys that are masked: p = 0 and f = 1, which change no bit but the sign of a zero,
+ * and that is dropped at the end. So a row's bits do not depend on how its sequence was cut into
+ * chunks, nor on the batch. (For finite K and V: a V that is not finite reaches earlier rows of its
+ * key tile too, as 0 * V.)
+ *
+ * Heads of a group are packed into one part, where FlashAttention-2 gives each head a block of its
+ * own. Per key tile a part reads 64 * head_dim * 2 * 2 bytes of K and V and computes
+ * 2 * 2 * 128 * 64 * head_dim flop: 128 flop for each byte from L2, packed or not, 3.1 TB/s at
+ * 400 TFLOP/s. But a packed part spans 128 / group tokens, so at the diagonal less is computed in
+ * vain (group 4: half as much), and a chunk of few tokens fills its rows: 16 tokens of group 4 are
+ * 64 rows of one part, not 16 rows of each of four that all read the same keys. Tiles have 128
+ * tokens because then any group makes whole parts. Neighbours in the grid share a kv head.
+ *
+ * head_dim 128: bytes through shared memory for each key tile and warp, by ldmatrix: K 16 KiB, V
+ * 16 KiB, Q 2 KiB for every 8 rows. With 32 rows a warp, a part moves 160 KiB and 32 KiB come in:
+ * 1,536 clocks at 128 bytes; the 4.2 Mflop take 1,024 at the 4,096 flop a clock of an H100's tensor
+ * cores, which mma.sync does not reach. With 16 rows a warp the same rows would take 2,560. So a
+ * warp has 32 rows, and a thread 128 registers of out, 64 of s (32 of p, once in BF16), 24 of
+ * operands: up to 255, two blocks on a multiprocessor, one's softmax under the other's products. Q
+ * stays in shared memory: 64 more registers are not there. K and V pass through a ring of three
+ * tiles, K V K V: what is asked for has the time of a whole tile to arrive, as with two buffers for
+ * each, and 32 + 3 * 16 = 80 KiB let two blocks fit on an A100 (164 KiB) as well.
+ * head_dim 64: half of all but s; at 168 registers three blocks, 40 KiB each.
+ *
+ * Launches of few parts take 16 rows a warp: twice the blocks, half as long each.
+ *
+ * A row of a tile in shared memory is head_dim * 2 bytes, its 16-byte chunks swapped around by
+ * chunk ^ row % 8: the eight rows that ldmatrix reads at one chunk lie in different banks, and so
+ * do the chunks of a row that cp.async writes. A thread copies the same chunk of 8 (4) consecutive
+ * rows: these lie in one block of the pool where 8 divides its tokens, and so the block table is
+ * read once for each tile, one tile ahead. (Taken for powers of two; others look up each key.)
+ *
+ * Sources: FlashAttention-2 (Dao, 2023): the loop, a row's sums left apart over threads until the
+ * end, shapes; online softmax (Milakov, Gimelshein, 2018); paged KV: vLLM (Kwon et al., 2023). */
 #include "kernels.h"
 
 #include <gpu.cuh>
@@ -10,8 +67,8 @@ enum {
     KEYS = 64, /* of a key tile: its first position is a multiple */
     WARPS = 4,
     THREADS = 32 * WARPS,
-    SLOTS = 3, /* of the ring */
-    NARROW_PARTS = 128,
+    SLOTS = 3,          /* of the ring */
+    NARROW_PARTS = 128, /* up to so many, an H100 (132 multiprocessors) has one each at most */
 };
 
 struct arguments {
@@ -90,6 +147,8 @@ static __device__ __forceinline__ void request_queries(unsigned char *shared, co
  * every tile. RUNS: such rows lie in one block. */
 template <int D, bool RUNS> struct reader {
     static constexpr uint32_t CHUNKS = D / 8, SHARE = KEYS * CHUNKS / THREADS;
+    /* tile_at(row + i, chunk) = tile_at(row, chunk) ^ i * STEP, row a multiple of SHARE <= 8. */
+    static constexpr uint32_t STEP = D * 2 + 16;
     uint32_t head;         /* elements from the layer's K to the thread's 16 bytes in a block */
     uint32_t block, ahead; /* RUNS: of the thread's keys in the tile last asked for, the next */
 
@@ -132,13 +191,13 @@ template <int D, bool RUNS> struct reader {
     __device__ __forceinline__ void request(unsigned char *slot, const arguments &a, const part &p,
                                             uint32_t tile, uint32_t offset) const
     {
-        const uint32_t row = first_row(), chunk = threadIdx.x % CHUNKS, key = tile + row;
+        const uint32_t key = tile + first_row(), at = tile_at<D>(first_row(), threadIdx.x % CHUNKS);
         if (RUNS) {
             const uint16_t *from = a.keys + block * a.block_stride +
                                    (head + (key & (a.block_tokens - 1)) * D + offset);
 #pragma unroll
             for (uint32_t i = 0; i < SHARE; i++)
-                cop_copy_async(slot + tile_at<D>(row + i, chunk), from + i * D, key + i < p.end);
+                cop_copy_async(slot + (at ^ i * STEP), from + i * D, key + i < p.end);
             return;
         }
         uint32_t index = key / a.block_tokens, place = key % a.block_tokens;
@@ -146,7 +205,7 @@ template <int D, bool RUNS> struct reader {
         for (uint32_t i = 0; i < SHARE; i++) {
             const bool wanted = key + i < p.end;
             const uint32_t id = wanted ? a.blocks[p.table + index] : 0;
-            cop_copy_async(slot + tile_at<D>(row + i, chunk),
+            cop_copy_async(slot + (at ^ i * STEP),
                            a.keys + id * a.block_stride + (head + place * D + offset), wanted);
             if (++place == a.block_tokens) {
                 place = 0;
@@ -358,13 +417,13 @@ __global__ void __launch_bounds__(THREADS, D == 128 && M == 2 ? 2 : 3)
 
     uint32_t slot = 0; /* of the tile's keys; their values are in the next */
     for (uint32_t key = 0; key < p.end; key += KEYS) {
-        const uint32_t next = slot == SLOTS - 1 ? 0 : slot + 1, free = SLOTS - slot - next;
+        const uint32_t next = slot == SLOTS - 1 ? 0 : slot + 1, third = SLOTS - slot - next;
         uint32_t chances[M][KEYS / 16][4];
 
         cop_copy_wait<1>();
         __syncthreads();
         if (key + KEYS < p.end)
-            paged.request_keys(ring + free * TILE, a, p, key + KEYS);
+            paged.request_keys(ring + third * TILE, a, p, key + KEYS);
         cop_copy_commit();
         if (key < seen) {
             float s[M][KEYS / 8][4];
@@ -381,12 +440,13 @@ __global__ void __launch_bounds__(THREADS, D == 128 && M == 2 ? 2 : 3)
         cop_copy_commit();
         if (key < seen)
             weigh<D, M>(acc, chances, ring + next * TILE);
-        slot = free;
+        slot = third;
     }
     if (seen > 0)
         write_rows<D, M>(acc, queries, a, p, row);
 }
 
+/* At most 65,535 tiles: that is what the second dimension of a grid holds. */
 template <int D, int M, bool RUNS>
 static cudaError_t launch(const arguments &a, uint32_t kv_heads, uint32_t count,
                           cudaStream_t stream)
@@ -418,6 +478,8 @@ cudaError_t cop_cuda_prefill_attention(const cop_cuda_shape *shape, const cop_cu
         return cudaSuccess;
     const size_t side = (size_t)shape->kv_heads * shape->block_tokens * shape->head_dim;
     const uint32_t tokens = shape->block_tokens;
+    if (shape->q_heads % shape->kv_heads != 0 || side >> 31 != 0) /* a side is 4 GiB at most */
+        return cudaErrorInvalidValue;
     arguments a = {};
     a.tiles = tiles;
     a.sequences = batch->sequence;

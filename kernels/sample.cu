@@ -122,7 +122,7 @@ static __device__ uint64_t greatest_of_warp(uint64_t x)
 /* Of this lane and those before it. */
 static __device__ uint64_t running_sum(uint64_t x)
 {
-    for (int step = 1; step < 32; step *= 2) {
+    for (uint32_t step = 1; step < 32; step *= 2) {
         uint64_t before = __shfl_up_sync(~0u, x, step);
         x += threadIdx.x % 32 >= step ? before : 0;
     }

@@ -34,12 +34,12 @@ typedef enum {
     COP_PRODUCTS
 } cop_product;
 
-/* Sizes of batches come in buckets: 1, 2, then 2^n and 3 * 2^(n-1). */
+/* Sizes of batches come in buckets: 1, 2, 3, 4, 6, 8, 12, ... 2^n, 3 * 2^(n-1). */
 enum { COP_BUCKETS = 64 };
 
-/* y[rows][out] = x[rows][in] w[out][in]^T, for one of the products. */
+/* y[rows][out] = x[rows][in] w[out][in]^T + bias, for all matrices of one shape. */
 typedef struct {
-    uint32_t in, out;
+    uint32_t in, out, max_rows;
     bool bias;
     cublasLtMatmulDesc_t operation;
     cublasLtMatrixLayout_t w, x, y;
@@ -74,9 +74,16 @@ typedef struct {
     cudaGraphExec_t graph;      /* NULL: wanted once, and not captured yet */
 } cop_cuda_graph;
 
+/* A tile of prefill attention and where its context ends, by which tiles are sorted. */
+typedef struct {
+    uint32_t end;
+    cop_cuda_tile tile;
+} cop_tile_end;
+
 enum {
-    COP_GRAPHS = 64, /* places for graphs; beyond, the one not wanted for longest goes */
-    COP_MOVES = 256  /* calls of move_out and move_in that can be under way */
+    COP_WORKSPACE = 64 << 20, /* of cuBLASLt, bytes; it wants 32 MiB on Hopper */
+    COP_GRAPHS = 64,          /* places for graphs; beyond, the one not wanted for longest goes */
+    COP_MOVES = 256           /* calls of move_out and move_in that can be under way */
 };
 
 struct cop_device {
@@ -88,7 +95,7 @@ struct cop_device {
     uint32_t multiprocessors;
     uint32_t q_size, kv_size, qkv_size; /* elements of a row of q, of k, of all three */
     uint32_t max_rows, max_sequences, max_context, max_tiles;
-    size_t table_blocks; /* room for block tables in a batch */
+    uint32_t max_decodes; /* sequences of one token in one batch */
     size_t logits_stride;
     size_t block_bytes;
     uint32_t blocks; /* of the pool */
@@ -104,6 +111,7 @@ struct cop_device {
     /* weights, read-only after open */
     char *weights; /* all of them */
     size_t weight_bytes;
+    size_t decode_bytes; /* of them from the start: those that every step reads whole */
     cop_cuda_layer *layers;
     uint16_t *embedding, *head; /* [vocab][hidden]; the same if tied */
     float *final_norm;
@@ -130,7 +138,7 @@ struct cop_device {
     size_t batch_bytes;              /* room in each */
     cop_cuda_batch batch;            /* in batch_device */
     const cop_cuda_tile *tiles;      /* likewise */
-    uint32_t *order;                 /* [sequences]: of the caller's batch, decoding ones first */
+    cop_tile_end *tile_end;          /* [max_tiles]: scratch of batch.c */
     uint32_t *sampled_sequence;      /* [sampled] */
     uint32_t sequences, sampled;
     uint32_t *drawn_host; /* pinned, [sequences] */
@@ -138,7 +146,7 @@ struct cop_device {
     int64_t started_ns;
     cop_step_result result;
     cop_cuda_graph graphs[COP_GRAPHS];
-    uint64_t steps;
+    uint64_t steps; /* that only decoded */
 
     /* move.c */
     cudaEvent_t copied; /* the last copy_block */
@@ -162,23 +170,26 @@ cop_status cop_cuda_allocate(cop_device *d, cop_error *err); /* memory.c */
 void cop_cuda_release(cop_device *d);
 cop_status cop_cuda_load(cop_device *d, cop_error *err);
 
-cop_status cop_cuda_gemm_open(cop_device *d, cop_error *err);
-void cop_cuda_gemm_close(cop_device *d);
+cop_status cop_cuda_gemms_open(cop_device *d, cop_error *err);
+void cop_cuda_gemms_close(cop_device *d);
+cop_status cop_cuda_gemm_open(cop_gemm *g, uint32_t in, uint32_t out, size_t y_stride, bool bias,
+                              cudaDataType_t y_type, uint32_t max_rows, cop_error *err);
+void cop_cuda_gemm_close(cop_gemm *g);
 /* x BF16[rows][in], w BF16[out][in], bias BF16[out] if the product has one; y BF16[rows][out], of
  * the head f32[rows][logits_stride]. Queued on `compute`. */
-cop_status cop_cuda_multiply(cop_device *d, cop_product product, const uint16_t *w,
-                             const uint16_t *bias, const uint16_t *x, uint32_t rows, void *y,
-                             cop_error *err);
+cop_status cop_cuda_multiply(cop_device *d, cop_gemm *g, const uint16_t *w, const uint16_t *bias,
+                             const uint16_t *x, uint32_t rows, void *y, cop_error *err);
 
-/* The least bucket that holds n, at most `limit`; which one it is. */
-uint32_t cop_cuda_bucket(uint32_t n, uint32_t limit);
-uint32_t cop_cuda_bucket_index(uint32_t n);
+uint32_t cop_cuda_bucket(uint32_t n);           /* the first that holds n >= 1 */
+uint32_t cop_cuda_bucket_size(uint32_t bucket); /* what it holds */
 
 /* A checked batch into the pinned buffer, and its copy to the device queued. *decode_only: nothing
  * but sampled sequences of one token; then *size is rounded up to a bucket. */
 cop_status cop_cuda_lay_out(cop_device *d, const cop_batch *batch, cop_step_size *size,
                             bool *decode_only, cop_error *err);
 cop_status cop_cuda_step(cop_device *d, cop_step_size size, cop_error *err);
+/* Attention of one layer, from q to `mixed`. */
+cop_status cop_cuda_attend(cop_device *d, cop_step_size size, uint32_t layer, cop_error *err);
 cop_status cop_cuda_graph_step(cop_device *d, cop_step_size size, cop_error *err);
 void cop_cuda_graphs_close(cop_device *d);
 

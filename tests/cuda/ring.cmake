@@ -12,7 +12,8 @@ function(coppice_cuda_tests ring) # ring LIBRARIES...
         get_filename_component(name ${source} NAME_WE)
         set(program ${ring}_${name})
         add_executable(${program} ${source})
-        target_link_libraries(${program} PRIVATE ${ARGN} coppice_base PkgConfig::CMOCKA m)
+        target_link_libraries(${program} PRIVATE ${ARGN} coppice_device coppice_base
+                              PkgConfig::CMOCKA m)
         set_target_properties(${program} PROPERTIES
                               RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
         add_test(NAME ${ring}.${name} COMMAND ${program})

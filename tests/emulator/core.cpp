@@ -82,7 +82,7 @@ size_t emulator_environment(const char *name, size_t otherwise)
 /* COP_EMULATOR_FAIL=<call>:<n>[,<call>:<n>...] */
 bool emulator_fails(const char *call)
 {
-    std::lock_guard<std::recursive_mutex> guard(emulator_lock());
+    std::lock_guard<emulator_mutex> guard(emulator_lock());
     size_t number = ++calls[call];
     const char *text = getenv("COP_EMULATOR_FAIL");
     size_t length = strlen(call);
@@ -93,9 +93,38 @@ bool emulator_fails(const char *call)
     return false;
 }
 
-std::recursive_mutex &emulator_lock()
+/* There is one, so one count for each thread. */
+static thread_local int times_held;
+
+void emulator_mutex::lock()
 {
-    static std::recursive_mutex *lock = new std::recursive_mutex; /* outlives every static */
+    mutex.lock();
+    times_held++;
+}
+
+void emulator_mutex::unlock()
+{
+    times_held--;
+    mutex.unlock();
+}
+
+int emulator_mutex::release()
+{
+    int times = times_held;
+    while (times_held > 0)
+        unlock();
+    return times;
+}
+
+void emulator_mutex::retake(int times)
+{
+    while (times_held < times)
+        lock();
+}
+
+emulator_mutex &emulator_lock()
+{
+    static emulator_mutex *lock = new emulator_mutex; /* outlives every static */
     return *lock;
 }
 

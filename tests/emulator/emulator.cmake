@@ -41,6 +41,7 @@ if(kernel_sources)
     add_library(coppice_kernels_emulated STATIC EXCLUDE_FROM_ALL ${kernel_sources})
     set_source_files_properties(${kernel_sources} PROPERTIES LANGUAGE CXX)
     coppice_emulator_options(coppice_kernels_emulated)
-    target_compile_options(coppice_kernels_emulated PRIVATE -x c++)
+    target_compile_options(coppice_kernels_emulated PRIVATE
+                           -x c++ -Wno-unknown-pragmas -fno-strict-aliasing)
     target_link_libraries(coppice_kernels_emulated PUBLIC coppice_cuda_emulator)
 endif()

@@ -51,14 +51,11 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t handle)
         return cudaSuccess;
     auto record = std::make_shared<emulator_record>();
     event->record = record;
-    emulator_add_work(
-        stream,
-        [record] {
-            record->done = true;
-            record->time_ms = now_ms();
-            return EMULATOR_DONE;
-        },
-        false);
+    emulator_add_work(stream, [record] {
+        record->done = true;
+        record->time_ms = now_ms();
+        return EMULATOR_DONE;
+    });
     return cudaSuccess;
 }
 
@@ -102,8 +99,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t handle, cudaEvent_t event, unsigned
     if (!event->record)
         return cudaSuccess;
     std::shared_ptr<emulator_record> record = event->record;
-    emulator_add_work(
-        stream, [record] { return record->done ? EMULATOR_DONE : EMULATOR_WAITS; }, false);
+    emulator_add_work(stream, [record] { return record->done ? EMULATOR_DONE : EMULATOR_WAITS; });
     return cudaSuccess;
 }
 

@@ -3,6 +3,7 @@
 #include "emulator.h"
 #include "faults.h"
 #include "fiber.h"
+#include "runtime.h"
 #include "shared_ranges.h"
 #include <algorithm>
 #include <memory>
@@ -444,14 +445,17 @@ void emulator_run_kernel(const char *name, dim3 grid, dim3 block, size_t shared_
 cudaError_t emulator_launch(const char *call, const void *kernel, dim3 grid, dim3 block,
                             size_t shared_bytes, cudaStream_t stream, std::function<void()> body)
 {
-    if (emulator_fails("cudaLaunchKernel"))
-        return cudaErrorLaunchFailure;
+    emulator_call launch("cudaLaunchKernel");
+    if (launch.fails)
+        return launch.end(launch.failure);
     uint64_t count = (uint64_t)block.x * block.y * block.z;
     if (count == 0 || count > MOST_THREADS || block.z > 64 || grid.x == 0 || grid.y == 0 ||
         grid.z == 0 || grid.y > 65535 || grid.z > 65535)
-        return cudaErrorInvalidConfiguration;
+        return launch.end(cudaErrorInvalidConfiguration);
     if (shared_bytes > MOST_SHARED)
-        return cudaErrorInvalidValue;
+        return launch.end(cudaErrorInvalidValue);
+    if (!emulator_stream(stream))
+        return launch.end(cudaErrorInvalidResourceHandle);
     emulator_add_shared_ranges(kernel);
     int depth = 0;
     const char *end = call; /* of the kernel's name: the first comma that is not a template's */

@@ -128,6 +128,7 @@ const char *emulator_describe_address(const void *p)
 
 void emulator_need_device_memory(const void *p, size_t bytes, const char *what)
 {
+    std::lock_guard<emulator_mutex> guard(emulator_lock());
     const emulator_allocation *a = emulator_find(p);
     if (!a)
         emulator_abort("%s: address %p is %s", what, p, emulator_describe_address(p));

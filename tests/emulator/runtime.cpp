@@ -320,15 +320,12 @@ static cudaError_t copy(const char *name, void *to, size_t to_pitch, const void 
         emulator_check_copy(from, from_pitch * (height - 1) + width, from_device, name);
     };
     check();
-    emulator_add_work(
-        stream,
-        [=] {
-            check();
-            for (size_t y = 0; y < height; y++)
-                memmove((char *)to + y * to_pitch, (const char *)from + y * from_pitch, width);
-            return EMULATOR_DONE;
-        },
-        false);
+    emulator_add_work(stream, [=] {
+        check();
+        for (size_t y = 0; y < height; y++)
+            memmove((char *)to + y * to_pitch, (const char *)from + y * from_pitch, width);
+        return EMULATOR_DONE;
+    });
     return cudaSuccess;
 }
 
@@ -401,15 +398,12 @@ static cudaError_t fill(const char *name, void *p, size_t pitch, int value, size
         return cudaErrorInvalidResourceHandle;
     size_t bytes = pitch * (height - 1) + width;
     emulator_check_copy(p, bytes, true, name);
-    emulator_add_work(
-        stream,
-        [=] {
-            emulator_check_copy(p, bytes, true, name);
-            for (size_t y = 0; y < height; y++)
-                memset((char *)p + y * pitch, value, width);
-            return EMULATOR_DONE;
-        },
-        false);
+    emulator_add_work(stream, [=] {
+        emulator_check_copy(p, bytes, true, name);
+        for (size_t y = 0; y < height; y++)
+            memset((char *)p + y * pitch, value, width);
+        return EMULATOR_DONE;
+    });
     return cudaSuccess;
 }
 

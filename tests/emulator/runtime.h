@@ -9,6 +9,21 @@
 #include <mutex>
 #include <vector>
 
+/* A recursive mutex that can be let go of altogether, however often its thread holds it. */
+class emulator_mutex
+{
+  public:
+    void lock();
+    void unlock();
+    int release(); /* returns how often it was held, for retake() */
+    void retake(int times);
+
+  private:
+    std::recursive_mutex mutex;
+};
+
+emulator_mutex &emulator_lock();
+
 /* Every call of the runtime: takes the lock, keeps the last error, fails when it is asked to. */
 class emulator_call
 {
@@ -20,10 +35,8 @@ class emulator_call
     const cudaError_t failure;
 
   private:
-    std::unique_lock<std::recursive_mutex> lock;
+    std::unique_lock<emulator_mutex> lock;
 };
-
-std::recursive_mutex &emulator_lock();
 
 /* The error that this thread remembers; clear: forgets it. */
 cudaError_t emulator_last_error(bool clear);
@@ -58,14 +71,12 @@ struct emulator_dependency {
 struct emulator_work {
     emulator_step step;
     std::vector<emulator_dependency> after;
-    bool unlocked; /* runs without the lock: calls back into the program */
 };
 
 /* A graph: nodes in the order of their capture, so every one comes after those it depends on. */
 struct emulator_node {
     emulator_step step; /* empty: only joins */
     std::vector<size_t> after;
-    bool unlocked;
 };
 struct CUgraph_st {
     std::vector<emulator_node> nodes;
@@ -85,7 +96,8 @@ struct CUstream_st : std::enable_shared_from_this<CUstream_st> {
     int device;
     unsigned flags;
     int priority;
-    bool destroyed, busy;
+    bool destroyed;
+    bool busy;                  /* its head is running */
     uint64_t queued, completed; /* counts of operations */
     std::deque<emulator_work> work;
     std::shared_ptr<emulator_capture> capture; /* NULL: none */
@@ -107,8 +119,7 @@ struct CUevent_st {
 /* The stream of a handle, NULL: the default one. Empty if there is none of that handle. */
 std::shared_ptr<CUstream_st> emulator_stream(cudaStream_t handle);
 const std::vector<std::shared_ptr<CUstream_st>> &emulator_streams();
-void emulator_add_work(const std::shared_ptr<CUstream_st> &stream, emulator_step step,
-                       bool unlocked);
+void emulator_add_work(const std::shared_ptr<CUstream_st> &stream, emulator_step step);
 /* Runs work until done() says so. */
 void emulator_run_until(const std::function<bool()> &done);
 /* Everything that is queued on the device now. */

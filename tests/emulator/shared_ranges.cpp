@@ -1,11 +1,13 @@
 #include "shared_ranges.h"
 #include "emulator.h"
 #include <algorithm>
+#include <cxxabi.h>
 #include <dlfcn.h>
 #include <elf.h>
 #include <fcntl.h>
 #include <link.h>
 #include <stdint.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -23,8 +25,23 @@ struct range {
 std::vector<range> ranges;
 std::vector<const void *> modules; /* whose ranges are known */
 
-/* Local to a function ("_ZZ"), writable, zero at first, and shared by the copies of a template or
- * in the section of `__shared__`. */
+/* Of a variable local to a function ("_ZZ"): whether the function is a template, not of the standard
+ * library. */
+bool is_of_template(const char *name)
+{
+    if (strncmp(name, "_ZZ", 3) || !strncmp(name, "_ZZNSt", 6) || !strncmp(name, "_ZZNKSt", 7) ||
+        !strncmp(name, "_ZZSt", 5))
+        return false;
+    int status;
+    char *text = abi::__cxa_demangle(name, NULL, NULL, &status);
+    const char *parameters = text; /* where they begin, with "(" */
+    while (parameters && *parameters && (*parameters != '(' || !strncmp(parameters, "(anon", 5)))
+        parameters++;
+    bool result = text && memchr(text, '<', (size_t)(parameters - text));
+    free(text);
+    return result;
+}
+
 bool is_shared(const ElfW(Sym) & symbol, const ElfW(Shdr) * sections, size_t count,
                const char *names, const char *section_names)
 {
@@ -34,11 +51,8 @@ bool is_shared(const ElfW(Sym) & symbol, const ElfW(Shdr) * sections, size_t cou
     const ElfW(Shdr) &section = sections[symbol.st_shndx];
     if (!strcmp(section_names + section.sh_name, "cop_shared"))
         return true;
-    const char *name = names + symbol.st_name;
-    unsigned binding = symbol.st_info >> 4;
     return section.sh_type == SHT_NOBITS && !(section.sh_flags & SHF_TLS) &&
-           !strncmp(name, "_ZZ", 3) && strncmp(name, "_ZZNSt", 6) && strncmp(name, "_ZZNKSt", 7) &&
-           strncmp(name, "_ZZSt", 5) && (binding == STB_WEAK || binding == STB_GNU_UNIQUE);
+           is_of_template(names + symbol.st_name);
 }
 
 void read_symbols(const unsigned char *file, unsigned char *base)

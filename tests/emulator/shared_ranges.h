@@ -1,7 +1,8 @@
 /* Static shared memory: where `__shared__` variables lie, so that they can be poisoned before each
  * block and told from other memory. They are ordinary static variables, found by the symbols of the
- * module: those in the section that `__shared__` names, and those of templates, which the compiler
- * does not put there. */
+ * module: those in the section that `__shared__` names, and static variables of function templates
+ * that are zero at first, which the compiler does not put there. So a program that uses the emulator
+ * must not have such a variable in a template of its own. */
 #ifndef COP_EMULATOR_SHARED_RANGES_H
 #define COP_EMULATOR_SHARED_RANGES_H
 

@@ -62,16 +62,9 @@ emulator_outcome run_head(const std::shared_ptr<CUstream_st> &stream)
     emulator_work &work = stream->work.front();
     int device = emulator_device();
     emulator_device() = stream->device;
-    emulator_outcome outcome;
-    if (work.unlocked) {
-        stream->busy = true;
-        emulator_lock().unlock();
-        outcome = work.step();
-        emulator_lock().lock();
-        stream->busy = false;
-    } else {
-        outcome = work.step();
-    }
+    stream->busy = true; /* a step may let go of the lock */
+    emulator_outcome outcome = work.step();
+    stream->busy = false;
     emulator_device() = device;
     if (outcome == EMULATOR_DONE) {
         stream->work.pop_front();
@@ -87,10 +80,10 @@ void forget_destroyed()
                   streams.end());
 }
 
-void add_node(const std::shared_ptr<CUstream_st> &stream, emulator_step step, bool unlocked)
+void add_node(const std::shared_ptr<CUstream_st> &stream, emulator_step step)
 {
     std::vector<emulator_node> &nodes = stream->capture->graph->nodes;
-    nodes.push_back({std::move(step), stream->tail, unlocked});
+    nodes.push_back({std::move(step), stream->tail});
     stream->tail = {nodes.size() - 1};
 }
 
@@ -167,31 +160,29 @@ const std::vector<std::shared_ptr<CUstream_st>> &emulator_streams()
     return streams;
 }
 
-void emulator_add_work(const std::shared_ptr<CUstream_st> &stream, emulator_step step,
-                       bool unlocked)
+void emulator_add_work(const std::shared_ptr<CUstream_st> &stream, emulator_step step)
 {
     if (stream->capture) {
-        add_node(stream, std::move(step), unlocked);
+        add_node(stream, std::move(step));
         return;
     }
     std::vector<emulator_dependency> after = legacy_dependencies(*stream);
     stream->queued++;
-    stream->work.push_back({std::move(step), std::move(after), unlocked});
+    stream->work.push_back({std::move(step), std::move(after)});
 }
 
 void emulator_enqueue(cudaStream_t handle, std::function<bool()> step)
 {
-    std::lock_guard<std::recursive_mutex> guard(emulator_lock());
+    std::lock_guard<emulator_mutex> guard(emulator_lock());
     std::shared_ptr<CUstream_st> stream = emulator_stream(handle);
     if (!stream)
         emulator_abort("an operation is queued on %p, which is no stream", (void *)handle);
-    emulator_add_work(
-        stream, [step] { return step() ? EMULATOR_DONE : EMULATOR_WAITS; }, false);
+    emulator_add_work(stream, [step] { return step() ? EMULATOR_DONE : EMULATOR_WAITS; });
 }
 
 bool emulator_progress()
 {
-    std::lock_guard<std::recursive_mutex> guard(emulator_lock());
+    std::lock_guard<emulator_mutex> guard(emulator_lock());
     std::vector<std::shared_ptr<CUstream_st>> choice;
     for (const auto &stream : streams)
         if (is_ready(*stream))
@@ -216,12 +207,12 @@ void emulator_run_until(const std::function<bool()> &done)
             idle = 0;
             continue;
         }
-        emulator_lock().unlock();
+        int held = emulator_lock().release();
         if (++idle < 64)
             sched_yield();
         else
             usleep(50);
-        emulator_lock().lock();
+        emulator_lock().retake(held);
     }
 }
 
@@ -355,13 +346,12 @@ cudaError_t cudaLaunchHostFunc(cudaStream_t handle, cudaHostFn_t function, void 
         return call.end(call.failure);
     if (!stream)
         return call.end(cudaErrorInvalidResourceHandle);
-    emulator_add_work(
-        stream,
-        [=] {
-            function(data);
-            return EMULATOR_DONE;
-        },
-        true);
+    emulator_add_work(stream, [=] {
+        int held = emulator_lock().release(); /* the program may take locks of its own */
+        function(data);
+        emulator_lock().retake(held);
+        return EMULATOR_DONE;
+    });
     return cudaSuccess;
 }
 
@@ -444,11 +434,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t graph, cudaStream_t handle)
     if (!stream)
         return call.end(cudaErrorInvalidResourceHandle);
     graph_run run = {graph->nodes, std::vector<bool>(graph->nodes.size())};
-    bool unlocked = std::any_of(run.nodes.begin(), run.nodes.end(),
-                                [](const emulator_node &n) { return n.unlocked; });
-    (void)unlocked;
-    emulator_add_work(
-        stream, [run]() mutable { return run.step(); }, false);
+    emulator_add_work(stream, [run]() mutable { return run.step(); });
     return cudaSuccess;
 }
 

@@ -179,6 +179,26 @@ static void test_copies_come_late(void **)
     assert_true(out.host[2] == 1 && out.host[4] == 5);
 }
 
+/* What a template's shared memory holds when a block begins. */
+template <int N> static __global__ void read_shared(float *out)
+{
+    __shared__ float words[N];
+    const float *dynamic = (const float *)cop_shared_memory();
+    for (int i = 0; i < N; i++)
+        out[i] = isnan(words[i]) && isnan(dynamic[i]);
+    for (int i = 0; i < N; i++)
+        words[i] = 1;
+}
+
+static void test_shared_memory_is_poisoned(void **)
+{
+    array<float> out(8);
+    OK(cop_launch(read_shared<8>, dim3(2), dim3(1), 32, NULL, out.device));
+    out.get();
+    for (float is_nan : out.host)
+        assert_true(is_nan == 1);
+}
+
 /* A sum over the block, with or without the barrier it needs. */
 template <bool BARRIER> static __global__ void block_sum(float *out)
 {
@@ -471,6 +491,53 @@ static void test_failing_on_request(void **)
     cudaGetLastError();
 }
 
+static void count(void *data)
+{
+    ++*(int *)data;
+}
+
+static void test_host_functions(void **)
+{
+    cudaStream_t stream;
+    cudaGraph_t graph;
+    cudaGraphExec_t run;
+    int calls = 0;
+    OK(cudaStreamCreate(&stream));
+    OK(cudaLaunchHostFunc(stream, count, &calls));
+    assert_int_equal(calls, 0);
+    OK(cudaStreamSynchronize(stream));
+    assert_int_equal(calls, 1);
+    OK(cudaStreamBeginCapture(stream, cudaStreamCaptureModeRelaxed));
+    OK(cudaLaunchHostFunc(stream, count, &calls));
+    OK(cudaStreamEndCapture(stream, &graph));
+    OK(cudaGraphInstantiate(&run, graph, 0));
+    OK(cudaGraphLaunch(run, stream));
+    OK(cudaGraphLaunch(run, stream));
+    OK(cudaDeviceSynchronize());
+    assert_int_equal(calls, 3);
+    OK(cudaGraphExecDestroy(run));
+    OK(cudaGraphDestroy(graph));
+    OK(cudaStreamDestroy(stream));
+}
+
+/* The default stream and a blocking one wait for each other; one that does not block does not. */
+static void test_default_stream(void **)
+{
+    cudaStream_t stream;
+    OK(cudaStreamCreate(&stream));
+    for (int seed = 1; seed <= 50; seed++) {
+        array<uint32_t> x(2);
+        x.host = {1, 2};
+        emulator_seed((uint64_t)seed);
+        OK(cudaMemcpyAsync(x.device, &x.host[0], 8, cudaMemcpyHostToDevice, NULL));
+        OK(cop_launch(add, dim3(1), dim3(1), 0, stream, x.device, 5));
+        OK(cop_launch(move, dim3(1), dim3(1), 0, NULL, x.device, x.device + 1));
+        x.get();
+        assert_int_equal(x.host[1], 6);
+    }
+    OK(cudaStreamDestroy(stream));
+}
+
 static void test_devices(void **)
 {
     int count;
@@ -493,6 +560,7 @@ int main(void)
         cmocka_unit_test(test_shuffles),
         cmocka_unit_test(test_product),
         cmocka_unit_test(test_copies_come_late),
+        cmocka_unit_test(test_shared_memory_is_poisoned),
         cmocka_unit_test(test_missing_barrier_shows),
         cmocka_unit_test(test_missing_syncwarp_shows),
         cmocka_unit_test(test_mistakes_abort),
@@ -502,6 +570,8 @@ int main(void)
         cmocka_unit_test(test_capture_errors),
         cmocka_unit_test(test_out_of_memory),
         cmocka_unit_test(test_failing_on_request),
+        cmocka_unit_test(test_host_functions),
+        cmocka_unit_test(test_default_stream),
         cmocka_unit_test(test_devices),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
