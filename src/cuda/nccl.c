@@ -286,9 +286,10 @@ static cop_status check_patience(const cop_kv *kv, cop_error *err)
 /* Which transfer an error met, and whose. */
 static void name_oldest(const cop_kv *kv, cop_error *err)
 {
-    if (!err || kv->flying_count == 0)
+    const cop_nccl_transfer *t =
+        kv->flying_count ? kv->flying[kv->oldest] : cop_turns_next(&kv->turns);
+    if (!err || !t)
         return;
-    const cop_nccl_transfer *t = kv->flying[kv->oldest];
     cop_fail_prefix(err, "transfer %llu %s rank %d, %u blocks", (unsigned long long)t->id,
                     t->outgoing ? "to" : "from", t->peer + kv->first_rank, t->count);
 }
