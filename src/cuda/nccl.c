@@ -1,31 +1,32 @@
 /* KV blocks over NCCL, straight from and to the pools on the GPUs.
  *
- *     posted --> its turn --(link model: link free)--> header --(link model: due)--> blocks --> done
- *                            ncclSend 1                       groups of up to 256 ncclSend
+ *     posted -> its turn -(link model: link free)-> header -(link model: due)-> blocks -> done
+ *                           ncclSend                          groups of up to 256 ncclSend
  *
- * Order. A rank launches its transfers in the order of their ids, one after another on one stream: a
+ * Order. A rank launches its transfers in the order of their ids, one after another on one stream; a
  * transfer waits until all that were announced before it have been launched or forgotten. This
  * cannot deadlock. Take the unfinished transfer with the smallest id: at both of its ends all before
- * it are finished or forgotten, so there both have launched it, or will without waiting for anything
- * else, and its operations are at the head of both streams. They are of one pair and one direction,
- * in the same order at both ends, so they match and end; then the next one is the smallest.
+ * it are finished or forgotten, so both have launched it, or will without waiting for anything else,
+ * and its operations are at the head of both streams. They are of one pair and one direction, in the
+ * same order at both ends, so they match and end; then the next one is the smallest.
  *
- * Why transfers do not share a group: operations of a group for several peers go by rounds, and a
- * round begins when the one before it has ended on that channel. A group {A to B, A to C} so holds up
- * its first transfer for its second one, and the induction above would not hold: C may be waiting for
- * B, and B for the rest of its blocks from A. The price: a rank moves one transfer at a time, in one
- * direction.
+ * Why transfers do not share a group: NCCL works off a long group in batches, and on a channel a
+ * batch begins when the one before it has ended. A group {A to B, A to C} would hold up the rest of
+ * its first transfer for the beginning of the second, and the induction would not hold: C may be
+ * waiting for B, and B for the rest of its blocks from A. The price is that a rank moves one transfer
+ * at a time, in one direction.
  *
- * The header tells the receiver that the sender has begun, so that wire_ns, by events of the GPU on
- * either side, is the time of the blocks and not that of waiting for the sender, who waits for our
+ * The header tells the receiver that the sender has begun, so that wire_ns, by events of the GPU at
+ * either end, is the time of the blocks and not that of waiting for the sender, who waits for our
  * answer first; and it holds both ends to the same transfer.
  *
  * Link model: the sender's link is reserved as a whole when the transfer's turn comes, and the blocks
- * are launched at the moment when the last byte would have arrived, so at both ends a transfer is
- * done no sooner than the model says, and later by what NCCL really takes.
+ * are launched at the moment when the last byte would have arrived. So at both ends a transfer is
+ * done no sooner than the model says, and later by what NCCL really takes. transport.timeout_s must
+ * be longer than what may be queued on a peer's link.
  *
- * The communicator is non-blocking: no call waits for a peer, and between a group and what follows it
- * the communicator is polled. All connections are made when it opens (nccl_open.c). */
+ * The communicator is non-blocking: no call waits for a peer, and between a group and what follows
+ * it the communicator is polled. All connections are made when it opens (nccl_open.c). */
 #include "cuda/nccl_private.h"
 
 #include "base/alloc.h"

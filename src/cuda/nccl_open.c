@@ -5,14 +5,14 @@
  *     gather, broadcast   which GPU each rank has: two ranks on one are an error, or, if the
  *                         configuration allows it, a case that NCCL must be talked into
  *     broadcast           the unique id, from rank 0
- *     init                a non-blocking communicator, so that a peer that is gone ends in a time-out
+ *     init                a non-blocking communicator: a peer that is gone ends in a time-out
  *     connect             one small message for each pair, so that no transfer pays for the
  *                         connection, and none waits in a call for its peer to make it
  *
  * NCCL refuses two ranks on one GPU of one host. NCCL_HOSTID, another for each rank, makes it take
  * them for ranks of different hosts; then it goes over its network transport, sockets if there is
- * nothing else. From 2.30 on NCCL_MULTI_RANK_GPU_ENABLE=1 allows them. Both must be in the environment
- * before NCCL is first asked for anything. */
+ * nothing else. From 2.30 on NCCL_MULTI_RANK_GPU_ENABLE=1 allows them. Both must be in the
+ * environment before NCCL is first asked for anything. */
 #define _GNU_SOURCE /* setenv */
 
 #include "cuda/nccl_private.h"

@@ -1,4 +1,4 @@
-/* Inside of the NCCL transport: what nccl.c (transfers) and nccl_open.c (the communicator) share. */
+/* Inside of the NCCL transport: shared by nccl.c (transfers) and nccl_open.c (the communicator). */
 #ifndef COP_CUDA_NCCL_PRIVATE_H
 #define COP_CUDA_NCCL_PRIVATE_H
 

@@ -4,15 +4,15 @@
  *
  *     pool ====> transport ====> pool
  *
- * Staged, where the pool is a GPU's and the transport knows host memory only. A window of host slots
- * is used in two halves, by parts of at most half a window each, so that one part is copied while
- * the other is on the wire:
+ * Staged, where the pool is a GPU's and the transport knows host memory only. A window of host
+ * slots is used in two halves, by parts of at most half a window each, so that one part is copied
+ * while the other is on the wire:
  *
  *     pool --move_out--> half 0 or 1 ====> transport ====> half 0 or 1 --move_in--> pool
  *
  * Parts use the halves alternately, in the order (transfer, part), which is the same for all ranks:
- * with it, two ranks that wait for each other's halves cannot be (turns.h). Both ends cut a transfer
- * into the same parts, as the window comes from the configuration.
+ * so no two ranks can wait for each other's halves (turns.h). Both ends cut a transfer into the
+ * same parts, as the window comes from the configuration.
  *
  * All calls come from one thread. The mover borrows device and transport. */
 #ifndef COP_DRIVE_MOVER_H

@@ -1,5 +1,5 @@
-/* A device of which the transport needs little: an index, an identity, and blocks in its memory. The
- * n-th rank of a host has GPU n, and the first again where there are no more. */
+/* A device of which the transport needs little: an index, an identity, and blocks in its memory.
+ * The n-th rank of a host has GPU n, and the first again where there are no more. */
 #ifndef COP_TESTS_NCCL_GPU_H
 #define COP_TESTS_NCCL_GPU_H
 

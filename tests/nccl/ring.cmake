@@ -1,7 +1,7 @@
 # The NCCL transport between ranks under mpirun: tests/nccl/test_*.c, each built twice.
 #     emulated.<name>   label emulated: over the fake NCCL, everywhere
-#     nccl.<name>       label nccl: over NCCL, where it and nvcc were found; status 77 (skipped) where
-#                       there is no device. Ranks share GPUs where there are fewer.
+#     nccl.<name>       label nccl: over NCCL, where it and nvcc were found; status 77 (skipped)
+#                       where there is no device. Ranks share GPUs where there are fewer.
 include(${CMAKE_SOURCE_DIR}/tests/emulator/emulator.cmake)
 
 function(coppice_nccl_program program source) # program source LIBRARIES...
