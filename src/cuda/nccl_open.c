@@ -226,7 +226,6 @@ cop_status cop_nccl_open(cop_kv **out, const cop_kv_options *o, cop_error *err)
     kv->block_bytes = o->block_bytes;
     kv->timeout_ns = (int64_t)(o->timeout_s * COP_NS_PER_S);
     cop_link_init(&kv->link, o->link_latency_us, o->link_bandwidth_mb_s);
-    COP_CHECK((kv->rank >= 0) == (o->device != NULL));
     ncclGetVersion(&version);
     cop_status status = look_at_gpus(kv, o, version, err);
     if (status == COP_OK)
@@ -234,7 +233,7 @@ cop_status cop_nccl_open(cop_kv **out, const cop_kv_options *o, cop_error *err)
     if (status == COP_OK && version < NCCL_VERSION(2, 18, 0))
         status = cop_fail(err, COP_ERR_UNSUPPORTED,
                           "transport.kv nccl: NCCL %d is too old, it takes 2.18", version);
-    if (status == COP_OK && kv->device)
+    if (status == COP_OK && kv->rank >= 0)
         status = join(kv, id, err);
     if (status != COP_OK) {
         cop_nccl_give_up(kv);
