@@ -144,6 +144,10 @@ size_t cop_cuda_sample_scratch(const cop_cuda_shape *shape, uint32_t sampled);
 cudaError_t cop_cuda_copy_block(const cop_cuda_shape *shape, uint32_t src, uint32_t dst,
                                 uint32_t tokens, cudaStream_t stream);
 
+/* Reads `bytes` (a multiple of 16) of memory, for probes; may write *sink. */
+cudaError_t cop_cuda_read_all(const void *data, size_t bytes, uint32_t *sink,
+                              uint32_t multiprocessors, cudaStream_t stream);
+
 #ifdef __cplusplus
 }
 #endif

@@ -27,3 +27,9 @@ else()
     add_test(NAME checks.kernel_sass COMMAND sh -c "echo 'skipped: built without nvcc'; exit 77")
 endif()
 set_tests_properties(checks.kernel_sass PROPERTIES LABELS checks TIMEOUT 300 SKIP_RETURN_CODE 77)
+
+if(COPPICE_MPI)
+    add_test(NAME checks.launch COMMAND ${CMAKE_SOURCE_DIR}/tests/checks/launch.sh
+             ${CMAKE_SOURCE_DIR} $<TARGET_FILE:coppice>)
+    set_tests_properties(checks.launch PROPERTIES LABELS checks TIMEOUT 60)
+endif()

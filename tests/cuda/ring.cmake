@@ -24,6 +24,16 @@ function(coppice_cuda_tests ring) # ring LIBRARIES...
     endforeach()
 endfunction()
 
+# The plugin over the emulator, for the program: COPPICE_CUDA_PLUGIN=tests/emulated/coppice-cuda.so
+if(TARGET coppice_kernels_emulated)
+    set(with_nccl OFF)
+    if(NCCL_INCLUDE_DIR AND EXISTS ${CMAKE_SOURCE_DIR}/tests/emulator/nccl.cpp)
+        set(with_nccl ON)
+    endif()
+    coppice_cuda_plugin(coppice_cuda_emulated ${CMAKE_BINARY_DIR}/tests/emulated ${with_nccl}
+                        coppice_kernels_emulated coppice_cuda_emulator)
+endif()
+
 if(TARGET coppice_kernels_emulated)
     coppice_cuda_tests(emulated coppice_kernels_emulated coppice_cuda_emulator)
 endif()
