@@ -131,7 +131,7 @@ hidden=$(sed -n 's/.*host time not hidden \(-\{0,1\}[0-9.]*\) %.*/\1/p' "$out/de
 cold=$(awk '$1 == 8000 {print $3}' "$out/hit_8b.log")
 hit=$(awk '$1 == 8000 {print $4}' "$out/hit_8b.log")
 blocks=$(awk '/^KV blocks/ {on = 1} on && $1 == 256 {print $4; exit}' "$out/transfer.log")
-buffer=$(awk '/^1 buffer/ {print $5; exit}' "$out/transfer.log")
+buffer=$(awk '/^KV blocks/ {on = 1} on && $1 == 256 {print $7; exit}' "$out/transfer.log")
 {
     echo "# $gpu"
     echo
