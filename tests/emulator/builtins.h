@@ -14,6 +14,7 @@
 #include <string.h>
 #include <time.h>
 #include <tuple>
+#include <type_traits>
 
 #pragma GCC diagnostic ignored "-Wunused-function"
 
@@ -310,12 +311,15 @@ static inline size_t __cvta_generic_to_shared(const void *p)
     return emulator_shared_address(p);
 }
 
-#define EMULATOR_ATOMIC(name, T, expression) \
-    static inline T name(T *p, T value)      \
-    {                                        \
-        T old = *p;                          \
-        *p = (T)(expression);                \
-        return old;                          \
+/* Not instrumented: an atomic tells of itself. */
+#define EMULATOR_UNSEEN __attribute__((no_sanitize("thread"), noinline))
+#define EMULATOR_ATOMIC(name, T, expression)     \
+    EMULATOR_UNSEEN static T name(T *p, T value) \
+    {                                            \
+        emulator_atomic_access(p, sizeof *p);    \
+        T old = *p;                              \
+        *p = (T)(expression);                    \
+        return old;                              \
     }
 #define EMULATOR_ATOMIC_INTEGERS(name, expression)   \
     EMULATOR_ATOMIC(name, int, expression)           \
@@ -339,8 +343,9 @@ EMULATOR_ATOMIC(atomicDec, unsigned, old == 0 || old > value ? value : old - 1)
 #undef EMULATOR_ATOMIC_INTEGERS
 #undef EMULATOR_ATOMIC
 
-template <typename T> static inline T emulator_swap_if(T *p, T expected, T value)
+template <typename T> EMULATOR_UNSEEN static T emulator_swap_if(T *p, T expected, T value)
 {
+    emulator_atomic_access(p, sizeof *p);
     T old = *p;
     if (old == expected)
         *p = value;

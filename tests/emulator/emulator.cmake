@@ -2,6 +2,7 @@
 #
 # coppice_cuda_emulator    runtime, executor and the fake libraries
 # coppice_kernels_emulated kernels/*.cu, compiled as C++
+# coppice_kernels_checked  the same, and every access to memory is checked (slow)
 #
 # Defines nothing where the headers of the CUDA toolkit are missing.
 include_guard(GLOBAL)
@@ -36,12 +37,25 @@ add_library(coppice_cuda_emulator STATIC EXCLUDE_FROM_ALL ${emulator_sources})
 coppice_emulator_options(coppice_cuda_emulator)
 target_link_libraries(coppice_cuda_emulator PUBLIC Threads::Threads ${CMAKE_DL_LIBS})
 
-file(GLOB kernel_sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/*.cu)
-if(kernel_sources)
-    add_library(coppice_kernels_emulated STATIC EXCLUDE_FROM_ALL ${kernel_sources})
-    set_source_files_properties(${kernel_sources} PROPERTIES LANGUAGE CXX)
-    coppice_emulator_options(coppice_kernels_emulated)
-    target_compile_options(coppice_kernels_emulated PRIVATE
-                           -x c++ -Wno-unknown-pragmas -fno-strict-aliasing)
-    target_link_libraries(coppice_kernels_emulated PUBLIC coppice_cuda_emulator)
+# kernels/*.cu as a library. CHECKED: every access to memory is checked, see check.h.
+function(coppice_emulated_kernels target)
+    file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/kernels/*.cu)
+    if(NOT sources)
+        return()
+    endif()
+    add_library(${target} STATIC EXCLUDE_FROM_ALL ${sources})
+    set_source_files_properties(${sources} PROPERTIES LANGUAGE CXX)
+    coppice_emulator_options(${target})
+    target_compile_options(${target} PRIVATE -x c++ -Wno-unknown-pragmas -fno-strict-aliasing)
+    if("CHECKED" IN_LIST ARGN)
+        target_compile_options(${target} PRIVATE ${COPPICE_EMULATOR_CHECKS})
+    endif()
+    target_link_libraries(${target} PUBLIC coppice_cuda_emulator)
+endfunction()
+
+coppice_emulated_kernels(coppice_kernels_emulated)
+# The instrumentation is that of the thread sanitizer, whose own library must not be there then.
+if(NOT COPPICE_SANITIZE MATCHES thread AND CMAKE_CXX_COMPILER_ID STREQUAL GNU)
+    set(COPPICE_EMULATOR_CHECKS -g1 -fsanitize=thread --param=tsan-instrument-func-entry-exit=0)
+    coppice_emulated_kernels(coppice_kernels_checked CHECKED)
 endif()

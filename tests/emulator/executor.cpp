@@ -1,5 +1,6 @@
 /* Fibers, and the order in which they run; see executor.h. */
 #include "executor.h"
+#include "check.h"
 #include "emulator.h"
 #include "faults.h"
 #include "fiber.h"
@@ -36,7 +37,7 @@ struct warp {
     meeting meetings[LANES]; /* those under way are among the first of them */
 };
 
-const std::function<void()> *run;
+const emulator_body *body;
 std::vector<emulator_thread> threads;
 std::vector<warp> warps;
 std::vector<uint32_t> runnable; /* warps with a ready lane, the current one among them or not */
@@ -149,6 +150,7 @@ void release_barrier()
 {
     last_votes = (int)votes;
     waiting = votes = 0;
+    emulator_block.epoch++;
     runnable.clear();
     for (uint32_t i = 0; i < warps.size(); i++) {
         warp &w = warps[i];
@@ -172,6 +174,9 @@ bool complete(warp &w, meeting &m)
         emulator_abort("%s needs all 32 lanes of the warp, has %08x", m.operation->name, arrived);
     m.operation->compute(arrived, m.arguments);
     m.arrived = 0;
+    if (m.operation == &emulator_syncwarp)
+        for (uint32_t left = w.alive; left; left &= left - 1)
+            thread_of(emulator_self->warp, (uint32_t)__builtin_ctz(left)).syncs++;
     make_ready(w, arrived & ~(1u << emulator_self->lane));
     return true;
 }
@@ -217,7 +222,7 @@ void end_thread()
 
 void thread_main()
 {
-    (*run)();
+    body->enter(body->parameters);
     end_thread();
 }
 
@@ -274,6 +279,7 @@ void begin_block()
     waiting = votes = 0;
     memset(emulator_block.shared, 0xff, (emulator_block.shared_bytes + 127) / 128 * 128);
     emulator_poison_shared_ranges();
+    emulator_block.epoch++;
     threads.resize(alive);
     warps.resize((alive + LANES - 1) / LANES);
     for (warp &w : warps) {
@@ -292,7 +298,7 @@ void begin_block()
         t.stack = fresh_stack(i);
         t.state = emulator_thread::RUNS;
         t.place = {"", 0};
-        t.group = 0;
+        t.group = t.syncs = 0;
         t.copies.clear();
         warps[t.warp].alive |= 1u << t.lane;
     }
@@ -343,6 +349,11 @@ void emulator_meet(uint32_t mask, const emulator_operation *operation, void *arg
     t.state = emulator_thread::RUNS;
 }
 
+bool emulator_in_stacks(const void *p)
+{
+    return (uintptr_t)p - (uintptr_t)stacks < MOST_THREADS * STACK;
+}
+
 int emulator_barrier(bool vote, emulator_place place)
 {
     emulator_thread &t = *emulator_self;
@@ -391,6 +402,12 @@ void emulator_need_shared_memory(const void *p, size_t bytes, const char *what)
                        what, p, begin - dynamic, emulator_block.shared_bytes);
 }
 
+void emulator_read_row(const void *row, const char *what)
+{
+    emulator_need_shared_memory(row, 16, what);
+    emulator_check_shared(row, 16, EMULATOR_READ, what);
+}
+
 void emulator_copy_issue(void *shared, const void *global, bool wanted)
 {
     emulator_need_shared_memory(shared, 16, "asynchronous copy");
@@ -398,6 +415,7 @@ void emulator_copy_issue(void *shared, const void *global, bool wanted)
         emulator_abort("asynchronous copy: global address %p is not a multiple of 16", global);
     if (wanted)
         emulator_need_device_memory(global, 16, "asynchronous copy");
+    emulator_check_shared(shared, 16, EMULATOR_WRITE, "asynchronous copy, issued,");
     memset(shared, 0xff, 16);
     emulator_self->copies.push_back({shared, global, emulator_self->group, wanted});
 }
@@ -413,6 +431,7 @@ void emulator_copy_wait(uint32_t groups)
     size_t done = 0;
     while (done < t.copies.size() && t.copies[done].group + groups < t.group) {
         const emulator_copy &copy = t.copies[done++];
+        emulator_check_shared(copy.shared, 16, EMULATOR_WRITE, "asynchronous copy, done,");
         if (copy.wanted)
             memcpy(copy.shared, copy.global, 16);
         else
@@ -421,8 +440,7 @@ void emulator_copy_wait(uint32_t groups)
     t.copies.erase(t.copies.begin(), t.copies.begin() + (ptrdiff_t)done);
 }
 
-void emulator_run_kernel(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
-                         const std::function<void()> &body)
+static void run_kernel(const char *name, dim3 grid, dim3 block, size_t shared_bytes)
 {
     emulator_faults catches;
     std::vector<uint32_t> order((size_t)grid.x * grid.y * grid.z);
@@ -431,8 +449,12 @@ void emulator_run_kernel(const char *name, dim3 grid, dim3 block, size_t shared_
         order[i] = order[other];
         order[other] = (uint32_t)i;
     }
-    run = &body;
-    emulator_block = {{0, 0, 0}, block, grid, dynamic_shared(shared_bytes), shared_bytes, name};
+    emulator_block.size = block;
+    emulator_block.grid = grid;
+    emulator_block.shared = dynamic_shared(shared_bytes);
+    emulator_block.shared_bytes = shared_bytes;
+    emulator_block.kernel = name;
+    emulator_block.body = body;
     for (uint32_t number : order) {
         emulator_block.index.x = number % grid.x;
         emulator_block.index.y = number / grid.x % grid.y;
@@ -443,7 +465,7 @@ void emulator_run_kernel(const char *name, dim3 grid, dim3 block, size_t shared_
 }
 
 cudaError_t emulator_launch(const char *call, const void *kernel, dim3 grid, dim3 block,
-                            size_t shared_bytes, cudaStream_t stream, std::function<void()> body)
+                            size_t shared_bytes, cudaStream_t stream, emulator_body what)
 {
     emulator_call launch("cudaLaunchKernel");
     if (launch.fails)
@@ -464,8 +486,12 @@ cudaError_t emulator_launch(const char *call, const void *kernel, dim3 grid, dim
         end++;
     }
     std::string name(call, end);
+    const unsigned char *bytes = (const unsigned char *)what.parameters;
+    auto parameters = std::make_shared<std::vector<unsigned char>>(bytes, bytes + what.bytes);
     emulator_enqueue(stream, [=] {
-        emulator_run_kernel(name.c_str(), grid, block, shared_bytes, body);
+        emulator_body mine = {what.enter, parameters->data(), what.bytes};
+        body = &mine;
+        run_kernel(name.c_str(), grid, block, shared_bytes);
         return true;
     });
     return cudaSuccess;

@@ -16,7 +16,6 @@
 #define COP_EMULATOR_EXECUTOR_H
 
 #include <cuda_runtime.h>
-#include <functional>
 #include <stddef.h>
 #include <stdint.h>
 #include <vector>
@@ -43,9 +42,12 @@ struct alignas(64) emulator_thread {
     const char *operation; /* of the meeting it waits for */
     uint32_t mask;         /* likewise */
     emulator_place place;  /* where it waits */
+    uint32_t syncs;        /* __syncwarp it has passed */
     uint32_t group;        /* that the next commit closes */
     std::vector<emulator_copy> copies;
 };
+
+struct emulator_body;
 
 /* The block that runs. */
 struct emulator_block_state {
@@ -54,6 +56,8 @@ struct emulator_block_state {
     unsigned char *shared; /* dynamic */
     size_t shared_bytes;
     const char *kernel; /* NULL: no kernel runs */
+    uint32_t epoch;     /* grows with every barrier and every block */
+    const emulator_body *body;
 };
 
 extern emulator_thread *emulator_self;
@@ -76,22 +80,34 @@ int emulator_barrier(bool vote, emulator_place place);
 /* Lanes of the warp that have not ended. */
 uint32_t emulator_active_mask();
 
+/* Atomics tell where they are going; see check.h. */
+void emulator_atomic_access(const void *p, size_t bytes);
+
 void emulator_copy_issue(void *shared, const void *global, bool wanted);
 void emulator_copy_commit();
 void emulator_copy_wait(uint32_t groups);
+
+bool emulator_in_stacks(const void *p);
 
 /* Aborts unless `bytes` from p on are shared memory of the block, and p is aligned to them. */
 void emulator_need_shared_memory(const void *p, size_t bytes, const char *what);
 uint32_t emulator_shared_address(const void *p);
 
-/* Queues a kernel: run() is what each thread does. call: text of the launch, begins with the
- * kernel's name. kernel: its address, for the module it lies in. */
-cudaError_t emulator_launch(const char *call, const void *kernel, dim3 grid, dim3 block,
-                            size_t shared_bytes, cudaStream_t stream, std::function<void()> run);
+/* The row of a matrix that this lane names: 16 bytes of shared memory. */
+void emulator_read_row(const void *row, const char *what);
 
-/* Runs it, now. */
-void emulator_run_kernel(const char *name, dim3 grid, dim3 block, size_t shared_bytes,
-                         const std::function<void()> &run);
+/* What each thread runs: enter(parameters), which calls the kernel with a copy of them. The bytes
+ * are borrowed for the call of emulator_launch. */
+struct emulator_body {
+    void (*enter)(const void *parameters);
+    const void *parameters;
+    size_t bytes;
+};
+
+/* Queues a kernel. call: text of the launch, begins with the kernel's name. kernel: its address, for
+ * the module it lies in. */
+cudaError_t emulator_launch(const char *call, const void *kernel, dim3 grid, dim3 block,
+                            size_t shared_bytes, cudaStream_t stream, emulator_body body);
 
 /* Warp operations; each lane's argument is the struct of that name. */
 struct emulator_shuffle_argument {

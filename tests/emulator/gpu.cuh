@@ -9,6 +9,12 @@
 /* A macro, so that messages can name the kernel. */
 #define cop_launch(...) emulator_launch_typed(#__VA_ARGS__, __VA_ARGS__)
 
+template <typename... Parameters> static void emulator_enter(const void *parameters)
+{
+    std::apply([](auto kernel, Parameters... values) { kernel(values...); },
+               *(const std::tuple<void (*)(Parameters...), Parameters...> *)parameters);
+}
+
 template <typename... Parameters, typename... Arguments>
 static inline cudaError_t emulator_launch_typed(const char *call, void (*kernel)(Parameters...),
                                                 dim3 grid, dim3 block, size_t smem,
@@ -20,9 +26,11 @@ static inline cudaError_t emulator_launch_typed(const char *call, void (*kernel)
         if (status != cudaSuccess)
             return status;
     }
-    std::tuple<Parameters...> parameters((Parameters)arguments...);
+    typedef std::tuple<void (*)(Parameters...), Parameters...> kernel_call;
+    static_assert((std::is_trivially_copyable_v<Parameters> && ...), "parameters are bytes");
+    const kernel_call parameters(kernel, (Parameters)arguments...);
     return emulator_launch(call, (const void *)kernel, grid, block, smem, stream,
-                           [=] { std::apply(kernel, parameters); });
+                           {emulator_enter<Parameters...>, &parameters, sizeof parameters});
 }
 
 static inline unsigned char *cop_shared_memory()
@@ -46,7 +54,7 @@ static inline void cop_load_matrices(uint32_t (&r)[4], const void *row,
                                      const char *file = __builtin_FILE(),
                                      int line = __builtin_LINE())
 {
-    emulator_need_shared_memory(row, 16, "cop_load_matrices");
+    emulator_read_row(row, "cop_load_matrices");
     emulator_load_argument argument = {r, row};
     emulator_meet(UINT32_MAX, &emulator_load, &argument, {file, line});
 }
@@ -55,7 +63,7 @@ static inline void cop_load_matrices_transposed(uint32_t (&r)[4], const void *ro
                                                 const char *file = __builtin_FILE(),
                                                 int line = __builtin_LINE())
 {
-    emulator_need_shared_memory(row, 16, "cop_load_matrices_transposed");
+    emulator_read_row(row, "cop_load_matrices_transposed");
     emulator_load_argument argument = {r, row};
     emulator_meet(UINT32_MAX, &emulator_load_transposed, &argument, {file, line});
 }

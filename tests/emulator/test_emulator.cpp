@@ -1,12 +1,9 @@
 /* The emulator itself: what it computes, and that it shows what it is there to show. */
+#include "test_aborts.h"
 #include <gpu.cuh>
 #include <setjmp.h>
-#include <signal.h>
 #include <stdarg.h>
 #include <stdlib.h>
-#include <string>
-#include <sys/wait.h>
-#include <unistd.h>
 #include <vector>
 
 extern "C" {
@@ -37,33 +34,6 @@ template <typename T> struct array {
         OK(cudaMemcpy(host.data(), device, host.size() * sizeof(T), cudaMemcpyDeviceToHost));
     }
 };
-
-/* Whether the program ends by abort() in f, which says `text`. */
-template <typename F> static bool aborts_with(const char *text, F f)
-{
-    int ends[2];
-    assert_int_equal(pipe(ends), 0);
-    pid_t child = fork();
-    if (child == 0) {
-        dup2(ends[1], 2);
-        signal(SIGABRT, SIG_DFL); /* cmocka's own */
-        f();
-        _exit(0);
-    }
-    close(ends[1]);
-    std::string said;
-    char buffer[4096];
-    for (ssize_t n; (n = read(ends[0], buffer, sizeof buffer)) > 0;)
-        said.append(buffer, (size_t)n);
-    close(ends[0]);
-    int status;
-    waitpid(child, &status, 0);
-    bool ended = WIFSIGNALED(status) && WTERMSIG(status) == SIGABRT;
-    if (ended && said.find(text) != std::string::npos)
-        return true;
-    print_error("status %x, said: %s\n", status, said.c_str());
-    return false;
-}
 
 /* Values that BF16 holds exactly, and whose products' sums float32 does. */
 static float small(uint32_t i)
