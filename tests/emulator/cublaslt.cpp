@@ -7,7 +7,9 @@
 #include <stdio.h>
 #include <string.h>
 
-cublasStatus_t refuse(cublasStatus_t status, const char *format, ...)
+using namespace fake_cublaslt;
+
+cublasStatus_t fake_cublaslt::refuse(cublasStatus_t status, const char *format, ...)
 {
     va_list arguments;
     va_start(arguments, format);
@@ -107,8 +109,8 @@ static const attribute *find(const attribute *table, size_t count, int name)
     return nullptr;
 }
 
-cublasStatus_t set_attribute(const char *what, const attribute *table, size_t count, void *object,
-                             int name, const void *value, size_t size)
+cublasStatus_t fake_cublaslt::set_attribute(const char *what, const attribute *table, size_t count,
+                                            void *object, int name, const void *value, size_t size)
 {
     const attribute *a = find(table, count, name);
     if (!object || !a || !value)
@@ -123,9 +125,9 @@ cublasStatus_t set_attribute(const char *what, const attribute *table, size_t co
     return CUBLAS_STATUS_SUCCESS;
 }
 
-cublasStatus_t get_attribute(const char *what, const attribute *table, size_t count,
-                             const void *object, int name, void *value, size_t size,
-                             size_t *written)
+cublasStatus_t fake_cublaslt::get_attribute(const char *what, const attribute *table, size_t count,
+                                            const void *object, int name, void *value, size_t size,
+                                            size_t *written)
 {
     const attribute *a = find(table, count, name);
     if (!object || !a)

@@ -14,6 +14,8 @@
 #include <string.h>
 #include <vector>
 
+using namespace fake_cublaslt;
+
 enum { ALGORITHMS = 3 };
 
 static const uint32_t tiles[] = {CUBLASLT_MATMUL_TILE_128x128, CUBLASLT_MATMUL_TILE_128x64,
@@ -41,9 +43,10 @@ static bool valid(const algorithm *algo)
     return algo->id == 0 ? algo->splits == 1 : algo->splits > 1 && algo->splits <= 32;
 }
 
-cublasStatus_t check_algorithm(const algorithm *algo, const matmul_desc *matmul, const layout *a,
-                               const layout *b, const layout *c, const layout *d, const product *p,
-                               size_t *workspace_bytes)
+cublasStatus_t fake_cublaslt::check_algorithm(const algorithm *algo, const matmul_desc *matmul,
+                                              const layout *a, const layout *b, const layout *c,
+                                              const layout *d, const product *p,
+                                              size_t *workspace_bytes)
 {
     if (!algo)
         return refuse(CUBLAS_STATUS_INVALID_VALUE, "the algorithm was never initialised");

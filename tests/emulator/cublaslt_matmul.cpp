@@ -12,6 +12,8 @@
 
 #include <string.h>
 
+using namespace fake_cublaslt;
+
 static size_t element_bytes(uint32_t type)
 {
     return type == CUDA_R_16BF ? 2 : 4;
@@ -81,8 +83,9 @@ static bool transposed(int32_t operation)
     return operation != CUBLAS_OP_N; /* nothing here is complex: C is T */
 }
 
-cublasStatus_t check_problem(const matmul_desc *matmul, const layout *a, const layout *b,
-                             const layout *c, const layout *d, product *p)
+cublasStatus_t fake_cublaslt::check_problem(const matmul_desc *matmul, const layout *a,
+                                            const layout *b, const layout *c, const layout *d,
+                                            product *p)
 {
     if (!matmul || !a || !b || !c || !d)
         return refuse(CUBLAS_STATUS_INVALID_VALUE, "the descriptor of %s is missing or destroyed",

@@ -16,6 +16,13 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct cublasLtContext {
+    uint32_t kind;
+};
+
+namespace fake_cublaslt
+{
+
 enum : uint32_t {
     KIND_HANDLE = 0x1a7d1e00,
     KIND_MATMUL,
@@ -26,10 +33,6 @@ enum : uint32_t {
 
 /* Matrices, bias and workspace have to begin at multiples of this. */
 constexpr size_t ALIGNMENT = 16;
-
-struct cublasLtContext {
-    uint32_t kind;
-};
 
 struct matmul_desc {
     uint32_t kind;
@@ -132,5 +135,7 @@ cublasStatus_t check_problem(const matmul_desc *matmul, const layout *a, const l
 cublasStatus_t check_algorithm(const algorithm *algo, const matmul_desc *matmul, const layout *a,
                                const layout *b, const layout *c, const layout *d, const product *p,
                                size_t *workspace_bytes);
+
+} // namespace fake_cublaslt
 
 #endif

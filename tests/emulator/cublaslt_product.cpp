@@ -3,12 +3,14 @@
  * Every output is one dot product of two rows that run along k, unpacked to float32 and padded with
  * zeros to a multiple of LANES. Lane j sums the elements j, j + LANES, j + 2 LANES, ... in that
  * order, then the lanes are summed as a tree. So the order of an output's sum depends on k alone:
- * its bits never depend on m, n, the batch, the transposes, or where in the matrix it lies. They may
- * differ between machines with and without fused multiply-add. */
+ * its bits never depend on m, n, the batch, the transposes, or where in the matrix it lies. They
+ * may differ between machines with and without fused multiply-add. */
 #include "cublaslt_private.h"
 
 #include <string.h>
 #include <vector>
+
+using namespace fake_cublaslt;
 
 namespace
 {
@@ -207,7 +209,7 @@ void finish(const product *p, size_t batch, size_t first, size_t rows, const flo
 
 } // namespace
 
-void multiply(const product *p)
+void fake_cublaslt::multiply(const product *p)
 {
     static const panel_function panel = panel_for_machine();
     const size_t vectors = (p->k + LANES - 1) / LANES;
