@@ -104,9 +104,10 @@ cudaError_t cop_cuda_place_qkv(const cop_cuda_shape *shape, const cop_cuda_batch
 
 /* Attention of the tokens of each tile over their sequence's context in the pool (their own K and V
  * included), causal: out BF16[rows][q_heads][head_dim], scores scaled by 1 / sqrt(head_dim).
- * tiles [count]; a tile of a sequence of count 0, or beyond its end, does nothing. Keys are taken in
- * tiles that begin at multiples of the tile from position 0 on, so the bits of a row depend on its
- * query and its context alone, never on chunking or on the other rows. */
+ * tiles [count], 65,535 at most; a tile of a sequence of count 0, or beyond its end, does nothing.
+ * They begin in this order: those with the longest context come first best. Keys are taken 64 at a
+ * time from position 0 on, so the bits of a row depend on its query and its context alone, never on
+ * chunking or on the other rows. */
 cudaError_t cop_cuda_prefill_attention(const cop_cuda_shape *shape, const cop_cuda_batch *batch,
                                        const cop_cuda_tile *tiles, uint32_t count, uint32_t layer,
                                        const uint16_t *q, uint16_t *out, cudaStream_t stream);

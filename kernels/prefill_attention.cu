@@ -295,9 +295,9 @@ static __device__ __forceinline__ void mask(float (&s)[M][KEYS / 8][4], const ar
  * one is scaled to it. A score's place in C is its place in A, two tiles of eight keys making one
  * of 16. */
 template <int D, int M>
-static __device__ __forceinline__ void soften(accumulator<D, M> &acc,
-                                              uint32_t (&p)[M][KEYS / 16][4],
-                                              const float (&s)[M][KEYS / 8][4], float scale)
+static __device__ __forceinline__ void softmax(accumulator<D, M> &acc,
+                                               uint32_t (&p)[M][KEYS / 16][4],
+                                               const float (&s)[M][KEYS / 8][4], float scale)
 {
 #pragma unroll
     for (int m = 0; m < M; m++)
@@ -418,7 +418,7 @@ __global__ void __launch_bounds__(THREADS, D == 128 && M == 2 ? 2 : 3)
     uint32_t slot = 0; /* of the tile's keys; their values are in the next */
     for (uint32_t key = 0; key < p.end; key += KEYS) {
         const uint32_t next = slot == SLOTS - 1 ? 0 : slot + 1, third = SLOTS - slot - next;
-        uint32_t chances[M][KEYS / 16][4];
+        uint32_t weights[M][KEYS / 16][4];
 
         cop_copy_wait<1>();
         __syncthreads();
@@ -430,7 +430,7 @@ __global__ void __launch_bounds__(THREADS, D == 128 && M == 2 ? 2 : 3)
             score<D, M>(s, queries, ring + slot * TILE);
             if (key + KEYS > clear)
                 mask<M>(s, a, p, row, key);
-            soften<D, M>(acc, chances, s, a.scale);
+            softmax<D, M>(acc, weights, s, a.scale);
         }
 
         cop_copy_wait<1>();
@@ -439,7 +439,7 @@ __global__ void __launch_bounds__(THREADS, D == 128 && M == 2 ? 2 : 3)
             paged.request_values(ring + slot * TILE, a, p, key + KEYS);
         cop_copy_commit();
         if (key < seen)
-            weigh<D, M>(acc, chances, ring + next * TILE);
+            weigh<D, M>(acc, weights, ring + next * TILE);
         slot = third;
     }
     if (seen > 0)

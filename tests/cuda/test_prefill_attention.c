@@ -211,33 +211,40 @@ static void expect_truth(const problem *p, const trial *t)
             }
 }
 
-static problem make_problem(uint32_t kv_heads, uint32_t group, uint32_t head_dim,
-                            uint32_t block_tokens, content value, uint64_t seed)
+/* Eight rounds in a row have every form of the kernel: both head_dims, 16 and 32 rows a warp, and
+ * block sizes whose keys are found in runs and one by one. */
+static problem make_problem(uint32_t round, uint32_t kv_heads, uint32_t group, content value,
+                            cop_rng *rng)
 {
-    return (problem){.shape = {.layers = LAYERS,
-                               .vocab = 100,
-                               .q_heads = kv_heads * group,
-                               .kv_heads = kv_heads,
-                               .head_dim = head_dim,
-                               .block_tokens = block_tokens},
-                     .layer = (uint32_t)(seed % LAYERS),
-                     .value = value,
-                     .sharpness = 1,
-                     .seed = seed};
+    static const uint32_t runs[] = {16, 32, 8, 128}, singles[] = {7, 1, 24, 3};
+    return (problem){
+        .shape = {.layers = LAYERS,
+                  .vocab = 100,
+                  .q_heads = kv_heads * group,
+                  .kv_heads = kv_heads,
+                  .head_dim = round % 2 == 0 ? 128 : 64,
+                  .block_tokens = (round / 4 % 2 == 0 ? runs : singles)[round / 8 % 4]},
+        .layer = round % LAYERS,
+        .value = value,
+        .sharpness = 1,
+        .seed = cop_rng_u64(rng)};
 }
 
-static const uint32_t block_sizes[] = {16, 1, 7, 32, 16, 8, 24, 128};
+/* Tiles of padding that bring about the narrow or the wide form. */
+static uint32_t padding_of(uint32_t round)
+{
+    return round / 2 % 2 == 0 ? 3 : 130;
+}
 
 static void test_random_batches(void **state)
 {
     (void)state;
     cop_rng rng = harness_rng(1);
     for (uint32_t round = 0; round < 16; round++) {
-        const uint32_t group = round < 8 ? round + 1 : between(&rng, 1, 8);
-        problem p = make_problem(between(&rng, 1, 2), group, round % 2 == 0 ? 128 : 64,
-                                 block_sizes[round / 2], random_content, cop_rng_u64(&rng));
+        problem p =
+            make_problem(round, between(&rng, 1, 2), 1 + round * 3 % 8, random_content, &rng);
         p.sharpness = round % 3 == 0 ? 1 : round % 3 == 1 ? 4 : 30;
-        trial t = {.count = between(&rng, 1, 4), .padding_tiles = round % 4 == 3 ? 130 : 3};
+        trial t = {.count = between(&rng, 1, 4), .padding_tiles = padding_of(round)};
         for (uint32_t i = 0; i < t.count; i++) {
             t.ids[i] = i;
             const uint32_t start = between(&rng, 0, i == 2 ? 1000 : 200);
@@ -288,13 +295,13 @@ static void test_every_key_counts_once(void **state)
     (void)state;
     cop_rng rng = harness_rng(2);
     for (uint32_t round = 0; round < 16; round++) {
-        problem p = make_problem(1, 1 + round % 4, round / 4 % 2 == 0 ? 64 : 128,
-                                 block_sizes[round / 2], counting_content, cop_rng_u64(&rng));
+        problem p = make_problem(round, 1, 1 + round % 4, counting_content, &rng);
         /* A start on, before and behind the border of a key tile and of a block. */
         const uint32_t starts[] = {0, 63, 64, 65, 127, 128, 113, 112};
-        trial t = {.count = 2, .ids = {0, 1}, .padding_tiles = round % 2 == 0 ? 140 : 1};
-        t.sequences[0] = (test_sequence){.start = starts[round % 8], .count = 130};
-        t.sequences[1] = (test_sequence){.start = starts[7 - round % 8], .count = 1 + round};
+        const uint32_t first = (round + round / 8 * 3) % 8;
+        trial t = {.count = 2, .ids = {0, 1}, .padding_tiles = padding_of(round)};
+        t.sequences[0] = (test_sequence){.start = starts[first], .count = 130};
+        t.sequences[1] = (test_sequence){.start = starts[7 - first], .count = 1 + round};
         attend(&p, &t, &rng);
         expect_counts(&p, &t);
         device_free_all();
@@ -324,9 +331,8 @@ static void test_queries_find_their_keys(void **state)
     (void)state;
     cop_rng rng = harness_rng(3);
     for (uint32_t round = 0; round < 8; round++) {
-        problem p = make_problem(2, 1 + round % 3, round % 2 == 0 ? 128 : 64, block_sizes[round],
-                                 needle_content, cop_rng_u64(&rng));
-        trial t = {.count = 3, .ids = {4, 5, 6}, .padding_tiles = round % 4 < 2 ? 0 : 130};
+        problem p = make_problem(round, 2, 1 + round % 3, needle_content, &rng);
+        trial t = {.count = 3, .ids = {4, 5, 6}, .padding_tiles = padding_of(round)};
         t.sequences[0] = (test_sequence){.start = between(&rng, 0, 200), .count = 140};
         t.sequences[1] = (test_sequence){.start = 0, .count = between(&rng, 1, 90)};
         t.sequences[2] = (test_sequence){.start = between(&rng, 0, 300), .count = 1};
@@ -368,18 +374,17 @@ static uint16_t *whole_sequence(const problem *p, uint32_t id, uint32_t tokens, 
 static void test_bits_do_not_depend_on_chunks(void **state)
 {
     (void)state;
-    enum { TOKENS = 203 };
+    enum { TOKENS = 150 };
     static const uint32_t chunks[] = {100, 64, 17, 16, 1};
     cop_rng rng = harness_rng(4);
-    for (uint32_t round = 0; round < 4; round++) {
-        problem p = make_problem(1, 1 + round, round % 2 == 0 ? 128 : 64, round == 3 ? 7 : 16,
-                                 random_content, cop_rng_u64(&rng));
+    for (uint32_t round = 0; round < 8; round++) {
+        problem p = make_problem(round, 1, 1 + round % 5, random_content, &rng);
         p.sharpness = 4;
         uint16_t *whole = whole_sequence(&p, 0, TOKENS, &rng);
         for (size_t c = 0; c < sizeof chunks / sizeof *chunks; c++)
             for (uint32_t start = 0; start < TOKENS; start += chunks[c]) {
                 const uint32_t left = TOKENS - start;
-                trial t = {.count = 1, .padding_tiles = start % 3 == 0 ? 130 : 0};
+                trial t = {.count = 1, .padding_tiles = padding_of(round + 2 * start)};
                 t.sequences[0] =
                     (test_sequence){.start = start, .count = left < chunks[c] ? left : chunks[c]};
                 attend(&p, &t, &rng);
@@ -395,15 +400,14 @@ static void test_bits_do_not_depend_on_the_batch(void **state)
     (void)state;
     static const uint32_t tokens[] = {150, 33, 1, 90};
     cop_rng rng = harness_rng(5);
-    for (uint32_t round = 0; round < 6; round++) {
-        problem p = make_problem(1 + round % 2, 1 + round / 2, round % 2 == 0 ? 64 : 128,
-                                 round == 5 ? 1 : 16, random_content, cop_rng_u64(&rng));
+    for (uint32_t round = 0; round < 8; round++) {
+        problem p = make_problem(round, 1 + round % 3, 1 + round / 2, random_content, &rng);
         p.sharpness = 2;
         uint16_t *whole[4];
         for (uint32_t i = 0; i < 4; i++)
             whole[i] = whole_sequence(&p, i, tokens[i], &rng);
         /* The same together in another order, some from the middle on, with padding between. */
-        trial t = {.count = 6, .ids = {2, 0, 0, 3, 9, 1}, .padding_tiles = round < 3 ? 150 : 2};
+        trial t = {.count = 6, .ids = {2, 0, 0, 3, 9, 1}, .padding_tiles = padding_of(round)};
         const uint32_t ids[] = {2, 0, 0, 3, 9, 1}, starts[] = {0, 70, 0, 5, 11, 0};
         for (uint32_t i = 0; i < t.count; i++) {
             t.sequences[i].start = starts[i];
@@ -425,12 +429,18 @@ static void test_bits_do_not_depend_on_the_batch(void **state)
 static void test_refusals(void **state)
 {
     (void)state;
-    problem p = make_problem(1, 1, 96, 16, random_content, 0);
+    cop_rng rng = harness_rng(6);
+    problem p = make_problem(0, 1, 1, random_content, &rng);
     const cop_cuda_batch none = {0};
+    p.shape.head_dim = 96;
     assert_int_equal(
         cop_cuda_prefill_attention(&p.shape, &none, NULL, 1, 0, NULL, NULL, harness_stream()),
         cudaErrorInvalidValue);
-    p.shape.head_dim = 64;
+    p = make_problem(0, 2, 1, random_content, &rng);
+    p.shape.q_heads = 3; /* of 2 kv heads */
+    assert_int_equal(
+        cop_cuda_prefill_attention(&p.shape, &none, NULL, 1, 0, NULL, NULL, harness_stream()),
+        cudaErrorInvalidValue);
     assert_int_equal(
         cop_cuda_prefill_attention(&p.shape, &none, NULL, 0, 0, NULL, NULL, harness_stream()),
         cudaSuccess);
