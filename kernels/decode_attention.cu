@@ -11,27 +11,27 @@
  *   the full bandwidth and a last wave that is not full costs little.
  *
  *   Instructions: 3.35 TB/s is 3.1 M tiles of 16 keys a second on a multiprocessor, which can issue
- *   6.8 G; so 2,200 a tile before memory stops being the bound. On plain multiply-adds, a tile costs
- *   16 * 2 * 128 / 32 = 128 for each query head and 128 to widen BF16: 640 for a group of 4 and
- *   1,150 for 8, with the sums over lanes on top: a quarter to a half of all issue slots, in warps
- *   that also have to wait. By mma.sync it is 24 products and 16 ldmatrix for any group up to 8, of
- *   about 310 instructions in all (counted in the SASS of sm_90): a seventh. So tensor cores it is,
- *   for every group: what pads a small one is never read and costs nothing.
+ *   6.8 G; so 2,200 a tile before memory stops being the bound. On plain multiply-adds, a tile
+ *   costs 16 * 2 * 128 / 32 = 128 for each query head and 128 to widen BF16: 640 for a group of 4
+ *   and 1,150 for 8, with the sums over lanes on top: a quarter to a half of all issue slots, in
+ *   warps that also have to wait. By mma.sync it is 24 products and 16 ldmatrix for any group up to
+ *   8, of about 310 instructions in all (counted in the SASS of sm_90): a seventh. So tensor cores
+ *   it is, for every group: what pads a small one is never read and costs nothing.
  *
- * Scores are S[head][key] = Q K^T with the heads padded to 16 rows; the output is gathered transposed,
- * O^T[dim][head] = V^T P^T, because then the accumulator of S is already the operand P^T, lane for
- * lane, and its 8 columns are 8 heads: half the registers and half the products of O = P V. A group
- * of up to 16 has two such columns of products; a larger one is cut into parts of 16 heads, each of
- * which reads K and V again.
+ * Scores are S[head][key] = Q K^T with the heads padded to 16 rows; the output is gathered
+ * transposed, O^T[dim][head] = V^T P^T, because then the accumulator of S is already the operand
+ * P^T, lane for lane, and its 8 columns are 8 heads: half the registers and half the products of O
+ * = P V. A group of up to 16 has two such columns of products; a larger one is cut into parts of 16
+ * heads, each of which reads K and V again.
  *
- * The context is split into parts (Flash-Decoding: Dao, Haziza, Massa, Sizov 2023; as FlashInfer and
- * vLLM's paged attention v2 have it), a block each: each of its warps takes every fourth tile with an
- * online softmax of its own, and the block adds the four up. A second small kernel combines the
- * parts: a counter by which the last block would do it must be zero before the first launch, and
- * nothing here owns memory between launches. One part alone goes straight to the output.
+ * The context is split into parts (Flash-Decoding: Dao, Haziza, Massa, Sizov 2023; as FlashInfer
+ * and vLLM's paged attention v2 have it), a block each: each of its warps takes every fourth tile
+ * with an online softmax of its own, and the block adds the four up. A second small kernel combines
+ * the parts: a counter by which the last block would do it must be zero before the first launch,
+ * and nothing here owns memory between launches. One part alone goes straight to the output.
  *
- * Keys beyond the context are never read: zeros take their place, their probability is zero. The bits
- * of a row depend on its query, its context and `splits`, on nothing else in the batch. */
+ * Keys beyond the context are never read: zeros take their place, their probability is zero. The
+ * bits of a row depend on its query, its context and `splits`, on nothing else in the batch. */
 #include "kernels.h"
 
 #include <float.h>
@@ -65,18 +65,18 @@ template <int Dim> struct tile_shape {
 typedef struct {
     const uint16_t *pool;
     const uint32_t *blocks; /* of the sequence */
-    uint32_t block_tokens, stripes,
-        stripe;           /* stripes of [block_tokens][head_dim] in a block; which */
-    size_t values;        /* elements from a key to its value */
-    uint32_t begin, end;  /* keys */
-    uint32_t head, heads; /* query heads */
+    uint32_t block_tokens;
+    uint32_t stripes, stripe; /* of [block_tokens][head_dim]: in a block; the one of the keys */
+    size_t values;            /* elements from a key to its value */
+    uint32_t begin, end;      /* keys */
+    uint32_t head, heads;     /* query heads */
 } task;
 
-/* What a warp has gathered. Heads are padded to 8 * Columns. Scores and maxima are in powers of 2. */
+/* What a warp has gathered. Heads are padded to 8 * Columns; maxima are in powers of 2. */
 template <int Dim, int Columns> struct gathered {
     float out[Columns][Dim / 16][4]; /* mma accumulators of O^T */
-    float max[Columns],
-        sum[Columns]; /* of head 8 * column + lane / 4; sum: over this lane's keys */
+    float max[Columns];              /* of head 8 * column + lane / 4 */
+    float sum[Columns];              /* likewise, over this lane's keys */
 };
 
 /* Keys of each part: whole rounds, so that all parts but the last are full. */
@@ -104,7 +104,7 @@ template <int Dim> static __device__ uint32_t locate(const task &t, uint32_t til
     return (block * t.stripes + t.stripe) * t.block_tokens + key % t.block_tokens;
 }
 
-/* Byte in a tile of 16-byte chunk `chunk` of row `row`; rows of ldmatrix fall into different banks. */
+/* Byte of a 16-byte chunk of a row in a tile; the rows of ldmatrix fall into different banks. */
 template <int Dim> static __device__ int place(int row, int chunk)
 {
     return row * 2 * Dim + ((chunk ^ (row & 7)) << 4);
@@ -172,10 +172,10 @@ static __device__ void score(const unsigned char *keys, const uint32_t (&query)[
     }
 }
 
-/* Online softmax of one column of heads: its scores to BF16 probabilities, operands of P^T, relative
- * to the new maximum. The sum is that of the rounded ones, so that the weights of the values add up
- * to exactly 1. Keys from `valid` on are not there; the first one is. Returns by how much what was
- * gathered before shrinks. */
+/* Online softmax of one column of heads: its scores to BF16 probabilities, operands of P^T,
+ * relative to the new maximum. The sum is that of the rounded ones, so that the weights of the
+ * values add up to exactly 1. Keys from `valid` on are not there; the first one is. Returns by how
+ * much what was gathered before shrinks. */
 template <int Tiles>
 static __device__ float soften(const float (&scores)[Tiles][4], int column, float scale,
                                uint32_t valid, uint32_t lane, float &max, float &sum,
@@ -203,8 +203,8 @@ static __device__ float soften(const float (&scores)[Tiles][4], int column, floa
     return factor;
 }
 
-/* O^T = O^T * factor + V^T P^T. factors: of head lane / 4 of each column, where the accumulators hold
- * heads 2 (lane % 4) and the next. */
+/* O^T = O^T * factor + V^T P^T. factors: of head lane / 4 of each column, where the accumulators
+ * hold heads 2 (lane % 4) and the next. */
 template <int Dim, int Columns>
 static __device__ void gather(const unsigned char *values, const float (&factors)[Columns],
                               const uint32_t (&p)[Columns][tile_shape<Dim>::keys / 8],
@@ -320,8 +320,8 @@ static __device__ void store(uint16_t *out, float4 total, float sum)
     *(uint2 *)out = packed;
 }
 
-/* Where the scratch holds number `part` of a head: row (sequence * q_heads + head) * splits + part of
- * out [rows][head_dim]; behind that (max, sum) [rows]. */
+/* Where the scratch holds number `part` of a head: row (sequence * q_heads + head) * splits + part
+ * of out [rows][head_dim]; behind that (max, sum) [rows]. */
 typedef struct {
     float *out;
     float2 *weight;
@@ -333,7 +333,7 @@ static __device__ partial_results split_scratch(float *partial, size_t rows, uin
     return results;
 }
 
-/* The block adds up what its warps gathered: to the output if this is all there is, else to `to`. */
+/* The block adds up what its warps gathered: to `out` if this is all there is, else to `to`. */
 template <int Dim, int Columns>
 static __device__ void merge(const task &t, const float *gathered_out, const float2 *weight,
                              uint16_t *out, partial_results to, size_t row, uint32_t splits)
@@ -402,8 +402,8 @@ static __global__ void __launch_bounds__(THREADS, BLOCKS)
                         splits);
 }
 
-/* Adds up the parts of a head; grid: (q heads, sequences). Its threads take four dimensions each, and
- * several parts at a time. */
+/* Adds up the parts of a head; grid: (q heads, sequences). Its threads take four dimensions each,
+ * and several parts at a time. */
 template <int Dim>
 static __global__ void __launch_bounds__(COMBINE_THREADS)
     decode_combine(cop_cuda_shape shape, cop_cuda_batch batch, uint32_t first, uint32_t splits,

@@ -16,7 +16,7 @@
  *               maximum of its warp, once where warps meet and once where parts do.
  *
  * The sums over keys, of values and of weights, round or cut once a key and once a rescale: 2 * 2 u
- * sum p_i |v_i| each. Weights below 2^-126 of the greatest are lost. Last, out is rounded to BF16. */
+ * sum p_i |v_i| each. Weights below 2^-126 of the greatest are lost. Last, the rounding to BF16. */
 #include "harness.h"
 
 #include <float.h>
@@ -263,8 +263,8 @@ static void test_equal_values_come_back(void **state)
     }
 }
 
-/* The bits of a row depend on its query, its context and the splits alone: not on its neighbours, on
- * where its blocks lie, or on what the rest of its last block holds. */
+/* The bits of a row depend on its query, its context and the splits alone: not on its neighbours,
+ * on where its blocks lie, or on what the rest of its last block holds. */
 static void test_rows_do_not_depend_on_their_batch(void **state)
 {
     cop_rng rng = harness_rng(4);

@@ -2,15 +2,15 @@
  *
  * Where two of them differ, it has to be because the draw, or top_p, falls within rounding of a
  * boundary between two tokens: weights are in units of 2^-44 of the greatest, so a running sum of n
- * of them is off by n 2^-45 at most, and the total is 1 or more. Such rows are counted; there may be
- * next to none. */
+ * of them is off by n 2^-45 at most, and the total is 1 or more. Such rows are counted; there may
+ * be next to none. */
 #include "harness.h"
 
 #include "device/cpu.h"
 
 #include <float.h>
 
-enum { SPARE = 2, MAX_ROWS = 256, MAX_VOCAB = 1 << 18 };
+enum { SPARE = 2, MAX_ROWS = 128, MAX_VOCAB = 1 << 18 };
 
 /* Draws for some rows of one vocabulary. */
 typedef struct {
@@ -118,11 +118,11 @@ static outcome sort_and_sample(const float *logits, uint32_t n, const cop_cuda_d
     return o;
 }
 
-/* Every row beside both; returns how many differ, within rounding. */
-static int compare(const sample_case *c)
+/* Every row beside both; returns how many differ, within rounding. Ends with the case. */
+static int compare(const sample_case *c, const uint32_t *got)
 {
     static double weights[MAX_VOCAB];
-    const uint32_t n = c->shape.vocab, *got = sample(c);
+    const uint32_t n = c->shape.vocab;
     int differ = 0;
     for (uint32_t i = 0; i < c->rows; i++) {
         const cop_cuda_draw *d = &c->draw[i];
@@ -232,13 +232,13 @@ static void test_same_tokens_as_the_cpu_device(void **state)
     cop_rng rng = harness_rng(2);
     int rows = 0, differ = 0;
     for (int i = 0; i < 40; i++) {
-        sample_case c = make_case(between(&rng, 1, i % 2 ? 4000 : 100), 64);
+        sample_case c = make_case(between(&rng, 1, i % 2 ? 4000 : 100), 32);
         randomise(&c, &rng);
-        differ += compare(&c);
-        rows += 64;
+        differ += compare(&c, sample(&c));
+        rows += 32;
     }
     print_message("%d of %d rows differ within rounding\n", differ, rows);
-    assert_true(differ <= 2); /* see the head of this file: of 2,560, none is to be expected */
+    assert_true(differ <= 2); /* see the head of this file: of 1,280, none is to be expected */
 }
 
 static void test_large_vocabularies(void **state)
@@ -249,7 +249,7 @@ static void test_large_vocabularies(void **state)
     for (int v = 0; v < 4; v++) {
         sample_case c = make_case(vocabularies[v], 8);
         randomise(&c, &rng);
-        differ += compare(&c);
+        differ += compare(&c, sample(&c));
     }
     assert_true(differ <= 1);
 }
@@ -271,7 +271,7 @@ static void test_ties_at_the_cut_go_by_id(void **state)
         for (uint32_t r = 0; r < c.rows; r++)
             greatest = got[r] > greatest ? got[r] : greatest;
         assert_in_range(greatest, kept - 1 - kept / 8, kept - 1);
-        assert_true(compare(&c) == 0);
+        assert_true(compare(&c, got) == 0);
     }
 }
 
@@ -294,7 +294,21 @@ static void test_edges_of_top_p(void **state)
             row_of(&c, r)[i] = (float)i / 10;
         c.draw[r].top_p = r % 2 ? 1 : r % 4 ? 3 : 0x1.fffffep-1f;
     }
-    assert_true(compare(&c) == 0);
+    assert_true(compare(&c, sample(&c)) == 0);
+}
+
+/* 2221265 / 3204608 is ln 2 and 5e-14, so that weights are 1, 1/2 and 1/2 to their last place: half
+ * of all is the first to the unit, and nothing more gets in. */
+static void test_top_p_on_a_boundary(void **state)
+{
+    sample_case c = make_case(3, 40);
+    for (uint32_t r = 0; r < c.rows; r++) {
+        row_of(&c, r)[0] = row_of(&c, r)[2] = -2221265;
+        row_of(&c, r)[1] = 0;
+        c.draw[r].temperature = 3204608;
+        c.draw[r].top_p = 0.5f;
+    }
+    expect_tokens(&c, 1);
 }
 
 static void test_extreme_temperatures(void **state)
@@ -318,8 +332,10 @@ static void test_extreme_temperatures(void **state)
         c.draw[r].temperature = hot[r % 3];
     }
     const uint32_t *got = sample(&c);
-    for (uint32_t r = 0; r < c.rows; r++)
+    for (uint32_t r = 0; r < c.rows; r++) {
+        assert_int_not_equal(got[r], 1999);
         upper += got[r] >= 1000;
+    }
     assert_in_range(upper, 10, 50); /* of 60: uniform, 30 +- 4 */
     device_free_all();
 }
@@ -327,7 +343,7 @@ static void test_extreme_temperatures(void **state)
 /* Chi-squared over many draws, ties at the cut included. */
 static void check_distribution(float temperature, float top_p)
 {
-    enum { N = 64, LAUNCHES = 40 };
+    enum { N = 64, LAUNCHES = 8 };
     int seen[N] = {0}, kinds = 0;
     double p[N] = {0}, kept = 0, total = 0, sum = 0, chi = 0;
     uint32_t order[N];
@@ -373,7 +389,6 @@ static void test_draws_follow_the_nucleus(void **state)
     check_distribution(1, 1);
     check_distribution(0.5f, 0.9f);
     check_distribution(1, 0.43f);
-    check_distribution(2, 0.05f);
 }
 
 static void test_bad_arguments(void **state)
@@ -398,6 +413,7 @@ int main(void)
         cmocka_unit_test(test_large_vocabularies),
         cmocka_unit_test(test_ties_at_the_cut_go_by_id),
         cmocka_unit_test(test_edges_of_top_p),
+        cmocka_unit_test(test_top_p_on_a_boundary),
         cmocka_unit_test(test_extreme_temperatures),
         cmocka_unit_test(test_draws_follow_the_nucleus),
         cmocka_unit_test(test_bad_arguments),
