@@ -101,7 +101,8 @@ static void derive(cop_device *d)
     };
 }
 
-static cop_status find_gpu(uint32_t index, cop_error *err)
+/* *index goes round where GPUs may be shared. */
+static cop_status find_gpu(uint32_t *index, bool share, cop_error *err)
 {
     int count = 0; /* stays as it is where there is no driver */
     cudaError_t error = cudaGetDeviceCount(&count);
@@ -111,9 +112,12 @@ static cop_status find_gpu(uint32_t index, cop_error *err)
     if (count == 0)
         return cop_fail(err, COP_ERR_UNSUPPORTED,
                         "device.kind cuda: no CUDA device: the driver finds none");
-    if (index >= (uint32_t)count)
-        return cop_fail(err, COP_ERR_INVALID, "device.index %u: this host has %d CUDA device%s",
-                        index, count, count == 1 ? "" : "s");
+    if (*index >= (uint32_t)count && !share)
+        return cop_fail(err, COP_ERR_INVALID,
+                        "device.index %u: this host has %d CUDA device%s; device.share: true lets "
+                        "several workers use one",
+                        *index, count, count == 1 ? "" : "s");
+    *index %= (uint32_t)count;
     return COP_OK;
 }
 
@@ -133,7 +137,7 @@ static void name_gpu(cop_device *d, const struct cudaDeviceProp *gpu)
 static cop_status open_gpu(cop_device *d, cop_error *err)
 {
     struct cudaDeviceProp gpu;
-    cop_status status = find_gpu(d->options.index, err);
+    cop_status status = find_gpu(&d->options.index, d->options.share, err);
     if (status != COP_OK)
         return status;
     COP_CUDA_TRY(err, cudaGetDeviceProperties(&gpu, (int)d->options.index));

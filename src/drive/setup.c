@@ -26,6 +26,7 @@ void cop_setup_device(cop_device_options *out, const cop_config *cfg, const cop_
         .logits_digest = cfg->record_logits_digest,
         .isa = cfg->device_isa,
         .index = cfg->device_index < 0 ? 0 : (uint32_t)cfg->device_index,
+        .share = cfg->device_share,
         .memory_fraction = cfg->device_memory_fraction,
         .deterministic = cfg->device_deterministic,
     };
