@@ -17,7 +17,9 @@ static const char *file_name(const char *path)
 cop_status cop_cuda_fail(cop_error *err, cudaError_t error, const char *call, const char *file,
                          int line)
 {
-    return cop_fail(err, COP_ERR_DEVICE, "%.*s: %s (%s), %s:%d", name_length(call), call,
+    const cop_status status =
+        error == cudaErrorMemoryAllocation ? COP_ERR_NO_MEMORY : COP_ERR_DEVICE;
+    return cop_fail(err, status, "%.*s: %s (%s), %s:%d", name_length(call), call,
                     cudaGetErrorString(error), cudaGetErrorName(error), file_name(file), line);
 }
 

@@ -8,12 +8,13 @@
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
+/* COP_ERR_DEVICE; COP_ERR_NO_MEMORY if that is what it says. */
 cop_status cop_cuda_fail(cop_error *err, cudaError_t error, const char *call, const char *file,
                          int line);
 cop_status cop_cublas_fail(cop_error *err, cublasStatus_t error, const char *call, const char *file,
                            int line);
 
-/* Returns from the caller with COP_ERR_DEVICE if the call fails. */
+/* Returns from the caller if the call fails. */
 #define COP_CUDA_TRY(err, call)                                               \
     do {                                                                      \
         cudaError_t cop_error_ = (call);                                      \

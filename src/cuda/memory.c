@@ -7,6 +7,8 @@
 #include "base/alloc.h"
 #include "cuda/cuda_device.h"
 
+#include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -128,47 +130,61 @@ static size_t list_needs(cop_device *d, need needs[MOST_NEEDS])
 
 /* ---- room ---- */
 
-static cop_status check_room(const cop_device *d, size_t activations, cop_error *err)
+/* What is free, but for a fiftieth of the memory: CUDA loads kernels when they are first used, and
+ * graphs take some too. */
+static cop_status memory_to_spare(size_t *spare, size_t *all, cop_error *err)
 {
-    size_t free_bytes, all;
-    COP_CUDA_TRY(err, cudaMemGetInfo(&free_bytes, &all));
-    const uint64_t weights = d->weight_bytes, blocks = d->options.blocks ? d->options.blocks : 1;
-    const char *gpu = d->gpu;
-    if (weights > free_bytes)
-        return cop_fail(err, COP_ERR_NO_MEMORY,
-                        "the weights of '%s' take %.2f GiB in BF16; %s has %.2f GiB free of %.2f: "
-                        "take a smaller model.preset or model.path",
-                        d->g.name, (double)weights / gib, gpu, (double)free_bytes / gib,
-                        (double)all / gib);
-    if (weights + activations > free_bytes)
-        return cop_fail(err, COP_ERR_NO_MEMORY,
-                        "batches of %u tokens and %u sequences take %.2f GiB, the weights of '%s' "
-                        "%.2f; %s has %.2f GiB free of %.2f: lower scheduler.chunk_tokens or "
-                        "scheduler.max_batch",
-                        d->max_rows, d->max_sequences, (double)activations / gib, d->g.name,
-                        (double)weights / gib, gpu, (double)free_bytes / gib, (double)all / gib);
-    const uint64_t left = free_bytes - weights - activations;
-    if (blocks > left / d->block_bytes)
+    COP_CUDA_TRY(err, cudaMemGetInfo(spare, all));
+    *spare -= *spare < *all / 50 ? *spare : *all / 50;
+    return COP_OK;
+}
+
+/* needed[3]: bytes of weights, activations and pool. */
+static cop_status check_room(const cop_device *d, const double needed[3], cop_error *err)
+{
+    size_t spare, all;
+    char room[320];
+    cop_status status = memory_to_spare(&spare, &all, err);
+    if (status != COP_OK)
+        return status;
+    const double left = (double)spare - needed[0] - needed[1];
+    snprintf(room, sizeof room, "%s has %.2f GiB of %.2f to spare", d->gpu, (double)spare / gib,
+             (double)all / gib);
+    if (needed[0] > (double)spare)
         return cop_fail(
             err, COP_ERR_NO_MEMORY,
-            "a KV pool of %llu block%s takes %.2f GiB, weights and batches %.2f; %s has "
-            "%.2f GiB free of %.2f, which leaves room for %llu blocks: lower "
-            "cache.capacity_blocks",
-            (unsigned long long)blocks, blocks == 1 ? "" : "s",
-            (double)blocks * (double)d->block_bytes / gib, (double)(weights + activations) / gib,
-            gpu, (double)free_bytes / gib, (double)all / gib,
-            (unsigned long long)(left / d->block_bytes));
+            "the weights of '%s' take %.2f GiB in BF16; %s: take a smaller model.preset "
+            "or model.path",
+            d->g.name, needed[0] / gib, room);
+    if (left < 0)
+        return cop_fail(err, COP_ERR_NO_MEMORY,
+                        "batches of %u tokens and %u sequences take %.2f GiB, the weights of '%s' "
+                        "%.2f; %s: lower scheduler.chunk_tokens or scheduler.max_batch",
+                        d->max_rows, d->max_sequences, needed[1] / gib, d->g.name, needed[0] / gib,
+                        room);
+    if (needed[2] > left)
+        return cop_fail(err, COP_ERR_NO_MEMORY,
+                        "a KV pool of %.0f blocks takes %.2f GiB, weights and batches %.2f; %s, "
+                        "which leaves room for %.0f blocks: lower cache.capacity_blocks",
+                        needed[2] / (double)d->block_bytes, needed[2] / gib,
+                        (needed[0] + needed[1]) / gib, room, floor(left / (double)d->block_bytes));
     return COP_OK;
+}
+
+static cop_status cannot_allocate(cudaError_t error, const char *call, const char *what,
+                                  size_t bytes, cop_error *err)
+{
+    cop_error why;
+    cop_status status = cop_cuda_fail(&why, error, call, __FILE__, __LINE__);
+    return cop_fail(err, status, "%s, %.2f GiB: %.700s", what, (double)bytes / gib, why.text);
 }
 
 static cop_status allocate(void *pointer, size_t bytes, const char *what, cop_error *err)
 {
     void *p;
     cudaError_t error = cudaMalloc(&p, bytes);
-    if (error != cudaSuccess) {
-        cop_cuda_fail(err, error, "cudaMalloc", __FILE__, __LINE__);
-        return cop_fail_prefix(err, "%s, %.2f GiB", what, (double)bytes / gib);
-    }
+    if (error != cudaSuccess)
+        return cannot_allocate(error, "cudaMalloc", what, bytes, err);
     memcpy(pointer, &p, sizeof p);
     return COP_OK;
 }
@@ -176,14 +192,12 @@ static cop_status allocate(void *pointer, size_t bytes, const char *what, cop_er
 static cop_status allocate_pinned(void *pointer, size_t bytes, const char *what, cop_error *err)
 {
     void *p;
-    cudaError_t error = bytes ? cudaMallocHost(&p, bytes) : cudaSuccess;
-    if (error != cudaSuccess) {
-        cop_cuda_fail(err, error, "cudaMallocHost", __FILE__, __LINE__);
-        return cop_fail_prefix(err, "%s, %.2f GiB of pinned host memory", what,
-                               (double)bytes / gib);
-    }
-    if (bytes)
-        memcpy(pointer, &p, sizeof p);
+    if (bytes == 0)
+        return COP_OK;
+    cudaError_t error = cudaMallocHost(&p, bytes);
+    if (error != cudaSuccess)
+        return cannot_allocate(error, "cudaMallocHost", what, bytes, err);
+    memcpy(pointer, &p, sizeof p);
     return COP_OK;
 }
 
@@ -192,15 +206,17 @@ static cop_status allocate_pool(cop_device *d, cop_error *err)
 {
     d->blocks = d->options.blocks;
     if (d->blocks == 0) {
-        size_t free_bytes, all;
-        COP_CUDA_TRY(err, cudaMemGetInfo(&free_bytes, &all));
-        double fit = (double)free_bytes * d->options.memory_fraction / (double)d->block_bytes;
+        size_t spare, all;
+        cop_status status = memory_to_spare(&spare, &all, err);
+        if (status != COP_OK)
+            return status;
+        double fit = (double)spare * d->options.memory_fraction / (double)d->block_bytes;
         d->blocks = fit < MOST_POOL_BLOCKS ? (uint32_t)fit : MOST_POOL_BLOCKS;
         if (d->blocks == 0)
             return cop_fail(err, COP_ERR_NO_MEMORY,
                             "%.2f GiB are free beside weights and batches, and no KV block of %.2f "
                             "MiB fits into device.memory_fraction %.2f of it",
-                            (double)free_bytes / gib, (double)d->block_bytes / (1 << 20),
+                            (double)spare / gib, (double)d->block_bytes / (1 << 20),
                             d->options.memory_fraction);
     }
     const uint64_t tokens = (uint64_t)d->blocks * d->options.block_tokens;
@@ -235,7 +251,9 @@ cop_status cop_cuda_allocate(cop_device *d, cop_error *err)
     d->layers = cop_calloc(d->g.layers, sizeof *d->layers);
     place_weights(d); /* once to know the size, once for the addresses */
     const size_t count = list_needs(d, needs);
-    cop_status status = check_room(d, needs[count - 1].total, err);
+    const double needed[] = {(double)d->weight_bytes, (double)needs[count - 1].total,
+                             (double)d->block_bytes * (d->options.blocks ? d->options.blocks : 1)};
+    cop_status status = check_room(d, needed, err);
     if (status == COP_OK)
         status = allocate(&d->weights, d->weight_bytes, "the weights", err);
     for (size_t i = 0; i < count && status == COP_OK; i++)

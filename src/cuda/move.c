@@ -101,7 +101,11 @@ static cop_status transfer(cop_device *d, void *to, const void *from, enum cudaM
     if (status != COP_OK)
         return status;
     COP_CUDA_TRY(err, cudaMemcpyAsync(to, from, d->block_bytes, kind, d->moves));
-    COP_CUDA_TRY(err, cudaStreamSynchronize(d->moves));
+    cudaError_t error = cudaStreamSynchronize(d->moves);
+    if (error != cudaSuccess) {
+        cudaStreamSynchronize(d->moves); /* whatever is left of the copy, `host` is the caller's */
+        return cop_cuda_fail(err, error, "cudaStreamSynchronize", __FILE__, __LINE__);
+    }
     return COP_OK;
 }
 

@@ -9,21 +9,27 @@ find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2 HINTS ${COPPICE_NCCL_ROOT}
              ${CUDAToolkit_LIBRARY_DIR} PATH_SUFFIXES lib lib64)
 
 # coppice_cuda_plugin(TARGET FOLDER NCCL LIBRARIES...): builds FOLDER/coppice-cuda.so. NCCL: with the
-# transport. LIBRARIES: the kernels and the CUDA libraries, real or emulated.
+# transport. LIBRARIES: the kernels and the CUDA libraries, real or emulated. TARGET_parts has all of
+# it for programs that look inside: tests.
 function(coppice_cuda_plugin target folder nccl)
     file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/cuda/*.c)
     if(NOT nccl)
         list(FILTER sources EXCLUDE REGEX "/nccl[^/]*\\.c$")
     endif()
-    add_library(${target} MODULE ${sources})
+    add_library(${target}_parts OBJECT ${sources})
+    set_target_properties(${target}_parts PROPERTIES POSITION_INDEPENDENT_CODE ON)
+    target_include_directories(${target}_parts PUBLIC ${CMAKE_SOURCE_DIR}/src
+                               ${CMAKE_SOURCE_DIR}/kernels)
+    target_include_directories(${target}_parts SYSTEM PUBLIC ${CUDAToolkit_INCLUDE_DIRS})
+    if(nccl)
+        target_include_directories(${target}_parts SYSTEM PUBLIC ${NCCL_INCLUDE_DIR})
+    endif()
+    target_link_libraries(${target}_parts PUBLIC ${ARGN} coppice_model coppice_base
+                          Threads::Threads)
+
+    add_library(${target} MODULE $<TARGET_OBJECTS:${target}_parts>)
     set_target_properties(${target} PROPERTIES PREFIX "" OUTPUT_NAME coppice-cuda
                           LIBRARY_OUTPUT_DIRECTORY ${folder})
-    target_include_directories(${target} PRIVATE ${CMAKE_SOURCE_DIR}/src
-                               ${CMAKE_SOURCE_DIR}/kernels)
-    target_include_directories(${target} SYSTEM PRIVATE ${CUDAToolkit_INCLUDE_DIRS})
-    if(nccl)
-        target_include_directories(${target} SYSTEM PRIVATE ${NCCL_INCLUDE_DIR})
-    endif()
     target_link_libraries(${target} PRIVATE ${ARGN} coppice_model coppice_base Threads::Threads)
     set(exports ${CMAKE_SOURCE_DIR}/src/cuda/exports.map)
     target_link_options(${target} PRIVATE -Wl,--version-script=${exports})
