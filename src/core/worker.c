@@ -246,6 +246,7 @@ void cop_worker_check(const cop_worker *w)
     COP_CHECK(owned + w->pool.free_count == w->pool.capacity);
     uint32_t waiting = 0;
     for (const cop_job *job = w->waiting; job; job = job->next, waiting++)
-        COP_CHECK(job->block_count == 0);
+        COP_CHECK(job->block_count == 0 &&
+                  (job->held == COP_NO_BLOCK || cop_tree_pinned(w->tree, job->held)));
     COP_CHECK(waiting == w->waiting_count);
 }

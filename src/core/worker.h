@@ -24,7 +24,8 @@
  *                     The request waits, others run; MOVED_IN renames the blocks.
  *
  * Who goes on from blocks whose move is under way waits for that. A request waits for two moves at
- * the most, and for each no longer than transfer_timeout_ns; then it computes. Blocks that are
+ * the most, and for each no longer than transfer_timeout_ns; then it computes. What they brought is
+ * kept for it until it is admitted, unless one before it finds no other room. Blocks that are
  * computed or received while the host has them take its place. Moves are performed in the order of
  * the actions. The rest of the cluster sees the cache over both tiers: EVICTED says that a block has
  * gone from both. A source of a transfer offers what it has on the device. */

@@ -182,6 +182,30 @@ cop_host_verdict cop_worker_bring_back(cop_worker *w, cop_job *job, const cop_ma
     return COP_HOST_AWAITED;
 }
 
+static void hold(cop_worker *w, cop_job *job)
+{
+    cop_match match = cop_worker_match_prompt(w, job), part = cop_worker_device_part(w, &match);
+    bool brought_partial =
+        part.partial_tokens && cop_worker_brought(job, cop_tree_origin(w->tree, part.partial_node));
+    uint32_t before = job->held;
+    job->held = brought_partial ? part.partial_node : part.node;
+    cop_tree_pin(w->tree, job->held);
+    if (before != COP_NO_BLOCK)
+        cop_tree_unpin(w->tree, before);
+}
+
+bool cop_worker_release_held(cop_worker *w, cop_job *job)
+{
+    bool some = false;
+    for (; job; job = job->next)
+        if (job->held != COP_NO_BLOCK) {
+            cop_tree_unpin(w->tree, job->held);
+            job->held = COP_NO_BLOCK;
+            some = true;
+        }
+    return some;
+}
+
 /* Top first, so that each comes below a block of the device. */
 void cop_worker_moved_in(cop_worker *w, const cop_worker_event *event)
 {
@@ -198,12 +222,13 @@ void cop_worker_moved_in(cop_worker *w, const cop_worker_event *event)
         }
         cop_worker_give(w, slot_node);
     }
-    cop_tree_unpin(w->tree, move->node);
     for (cop_job *job = w->waiting; job; job = job->next)
         if (job->awaits_move == move->id) {
             job->awaits_move = 0;
             job->story.transfer_end_ns = event->now_ns;
+            hold(w, job);
         }
+    cop_tree_unpin(w->tree, move->node);
     free(move->blocks);
     free(move->slots);
     *move = w->moves.items[--w->moves.count];

@@ -27,6 +27,7 @@ typedef struct cop_job {
     uint64_t awaits_move;              /* its id, or 0 */
     uint64_t moves[COP_MOVES_AWAITED]; /* origins of blocks that moves it waited for brought */
     uint32_t moves_awaited;
+    uint32_t held; /* pinned end of what they brought, while waiting to be admitted; COP_NO_BLOCK */
     bool no_cache; /* matches nothing and enters nothing */
     bool started;  /* was in an engine step */
     int64_t deadline_ns;
@@ -119,6 +120,7 @@ void cop_worker_finish_step(cop_worker *w, const cop_worker_event *event, cop_wo
 void cop_worker_admit(cop_worker *w, int64_t now_ns, cop_worker_actions *out);
 void cop_worker_build_step(cop_worker *w, cop_worker_actions *out);
 void cop_worker_free_job(cop_job *job);
+cop_match cop_worker_match_prompt(const cop_worker *w, const cop_job *job);
 
 /* worker_room.c */
 bool cop_worker_has_room(const cop_worker *w, uint32_t count);
@@ -133,6 +135,8 @@ typedef enum { COP_HOST_WITHOUT, COP_HOST_AWAITED, COP_HOST_NO_ROOM } cop_host_v
 /* Has the host's part of a job's match brought back, if that pays. */
 cop_host_verdict cop_worker_bring_back(cop_worker *w, cop_job *job, const cop_match *match,
                                        int64_t now_ns, cop_worker_actions *out);
+/* Nothing is kept any more for the waiting jobs from this one on; whether something was. */
+bool cop_worker_release_held(cop_worker *w, cop_job *job);
 void cop_worker_moved_in(cop_worker *w, const cop_worker_event *event);
 /* The block took the place of a slot, perhaps while its move is under way. */
 void cop_worker_leave_slot(cop_worker *w, uint32_t slot_node, uint32_t block);

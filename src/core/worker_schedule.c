@@ -13,7 +13,7 @@ static bool uses_cache(const cop_worker *w, const cop_job *job)
 }
 
 /* Longest reusable prefix; at least one prompt token is left to compute. */
-static cop_match match_prompt(const cop_worker *w, const cop_job *job)
+cop_match cop_worker_match_prompt(const cop_worker *w, const cop_job *job)
 {
     if (!uses_cache(w, job))
         return (cop_match){.node = job->root, .partial_node = COP_NO_BLOCK};
@@ -37,8 +37,9 @@ cop_job *cop_worker_enqueue(cop_worker *w, const cop_worker_event *event)
     memcpy(job->tokens, request->tokens,
            (request->output_given ? room : request->prompt_tokens) * sizeof *job->tokens);
     job->request.tokens = job->tokens;
+    job->held = COP_NO_BLOCK;
     job->root = job->node = cop_tree_root(w->tree, request->tenant);
-    cop_match resident = match_prompt(w, job);
+    cop_match resident = cop_worker_match_prompt(w, job);
     job->story = (cop_request_story){
         .request = request->id,
         .transfer = event->submit.transfer,
@@ -155,6 +156,27 @@ static void stop_waiting(cop_job *job, int64_t now_ns)
     job->story.transfer_end_ns = now_ns;
 }
 
+typedef enum { ADMITTED, AWAITS, NO_ROOM } verdict;
+
+/* Admits a job, or has what the host holds for it brought back. For want of room nothing changes. */
+static verdict try_to_admit(cop_worker *w, cop_job *job, int64_t now_ns, cop_worker_actions *out)
+{
+    uint32_t held = job->held;
+    if (held != COP_NO_BLOCK)
+        cop_tree_unpin(w->tree, held);
+    job->held = COP_NO_BLOCK;
+    cop_match match = cop_worker_match_prompt(w, job);
+    cop_host_verdict host = cop_worker_bring_back(w, job, &match, now_ns, out);
+    if (host == COP_HOST_AWAITED)
+        return AWAITS;
+    if (host == COP_HOST_WITHOUT && admit(w, job, cop_worker_device_part(w, &match), now_ns, out))
+        return ADMITTED;
+    if (held != COP_NO_BLOCK)
+        cop_tree_pin(w->tree, held);
+    job->held = held;
+    return NO_ROOM;
+}
+
 /* First come, first served among those that wait for no transfer or move; the first that finds no
  * room makes the others wait, so that large prompts are not starved. */
 void cop_worker_admit(cop_worker *w, int64_t now_ns, cop_worker_actions *out)
@@ -169,14 +191,14 @@ void cop_worker_admit(cop_worker *w, int64_t now_ns, cop_worker_actions *out)
         }
         if (awaits)
             stop_waiting(job, now_ns);
-        cop_match match = match_prompt(w, job);
-        cop_host_verdict host = cop_worker_bring_back(w, job, &match, now_ns, out);
-        if (host == COP_HOST_AWAITED) {
+        verdict done = try_to_admit(w, job, now_ns, out);
+        if (done == AWAITS) {
             at = &job->next;
             continue;
         }
-        if (host == COP_HOST_NO_ROOM ||
-            !admit(w, job, cop_worker_device_part(w, &match), now_ns, out))
+        if (done == NO_ROOM && cop_worker_release_held(w, job->next))
+            continue; /* once more, with what was kept for those behind */
+        if (done == NO_ROOM)
             break;
         *at = job->next;
         job->next = NULL;

@@ -177,6 +177,25 @@ static uint32_t matched(const bench *b, const char *text)
     return cop_worker_match(b->core, 0, tokens, count);
 }
 
+static cop_plan plan_of(const char *path, uint32_t have)
+{
+    return (cop_plan){.id = 7,
+                      .end_block = (uint32_t)strlen(path) / BLOCK,
+                      .have_block = have,
+                      .last_hash = hash_of(path)};
+}
+
+static void offer(bench *b, const char *path)
+{
+    uint32_t tokens[64];
+    tell(b, &(cop_worker_event){.kind = COP_WORKER_PLAN_RECEIVE, .plan = plan_of(path, 0)});
+    cop_worker_event event = {.kind = COP_WORKER_OFFER};
+    event.offer.transfer = 7;
+    event.offer.blocks = spell(path, tokens) / BLOCK;
+    event.offer.tokens = tokens;
+    tell(b, &event);
+}
+
 static void expect_used(const bench *b, uint32_t cached, uint32_t host)
 {
     cop_worker_gauges gauges = cop_worker_read(b->core);
@@ -389,6 +408,53 @@ static void test_no_slot_to_demote_to(void **state)
     close_bench(&b);
 }
 
+/* A request that waits for a place in the batch keeps what came for it, */
+static void test_what_came_is_kept(void **state)
+{
+    bench b = open_bench(4, 4, 1);
+    compute(&b, "aaaabbbb");
+    compute(&b, "ccccddddeeee");
+    submit(&b, "aaaabbbbx", COP_NO_TRANSFER);
+    assert_int_equal(b.in_count, 1);
+    submit(&b, "q", COP_NO_TRANSFER);
+    assert_int_equal(b.step_count, 1);
+    moved_in(&b);
+    offer(&b, "ffffgggg");
+    assert_int_equal(b.outcome, COP_TRANSFER_NO_ROOM);
+    finish_step(&b);
+    finish_step(&b);
+    assert_int_equal(b.stories[3].hit_host, 4);
+    assert_int_equal(b.stories[3].hit_local, 4);
+    assert_int_equal(cop_worker_read(b.core).pinned_blocks, 0);
+    close_bench(&b);
+}
+
+/* but not from one before it. */
+static void test_who_is_first_has_the_room(void **state)
+{
+    bench b = open_bench(4, 8, 1);
+    compute(&b, "aaaabbbb");
+    compute(&b, "ccccddddeeee");
+    cop_plan plan = plan_of("ffff", 0);
+    tell(&b, &(cop_worker_event){.kind = COP_WORKER_PLAN_RECEIVE, .plan = plan});
+    uint64_t first = submit(&b, "ffffgggghhhhiiii", plan.id);
+    submit(&b, "aaaabbbbx", COP_NO_TRANSFER);
+    assert_int_equal(b.in_count, 1);
+    submit(&b, "q", COP_NO_TRANSFER);
+    moved_in(&b);
+    tell(&b, &(cop_worker_event){.kind = COP_WORKER_OFFER,
+                                 .offer = {.transfer = plan.id, .outcome = COP_TRANSFER_GONE}});
+    finish_step(&b);
+    assert_int_equal(b.step_count, 1);
+    finish_step(&b);
+    assert_int_equal(b.stories[3].request, first);
+    moved_in(&b); /* the other has had one move, and has another */
+    finish_step(&b);
+    assert_int_equal(b.stories[4].hit_host, 8);
+    assert_int_equal(cop_worker_read(b.core).pinned_blocks, 0);
+    close_bench(&b);
+}
+
 /* A block of which only a part is needed comes back too, to be copied, if there is room for both. */
 static void test_a_part_of_a_block_comes_back(void **state)
 {
@@ -413,14 +479,6 @@ static void test_a_part_of_a_block_comes_back(void **state)
     close_bench(&b);
 }
 
-static cop_plan plan_of(const char *path, uint32_t have)
-{
-    return (cop_plan){.id = 7,
-                      .end_block = (uint32_t)strlen(path) / BLOCK,
-                      .have_block = have,
-                      .last_hash = hash_of(path)};
-}
-
 static void test_a_source_offers_what_is_on_the_device(void **state)
 {
     bench b = open_bench(4, 4, 1);
@@ -438,17 +496,6 @@ static void test_a_source_offers_what_is_on_the_device(void **state)
     tell(&b, &(cop_worker_event){.kind = COP_WORKER_SENT, .transfer = {.transfer = 7}});
     assert_true(cop_worker_idle(b.core));
     close_bench(&b);
-}
-
-static void offer(bench *b, const char *path)
-{
-    uint32_t tokens[64];
-    tell(b, &(cop_worker_event){.kind = COP_WORKER_PLAN_RECEIVE, .plan = plan_of(path, 0)});
-    cop_worker_event event = {.kind = COP_WORKER_OFFER};
-    event.offer.transfer = 7;
-    event.offer.blocks = spell(path, tokens) / BLOCK;
-    event.offer.tokens = tokens;
-    tell(b, &event);
 }
 
 static void test_received_blocks_take_the_place_of_slots(void **state)
@@ -508,6 +555,8 @@ int main(void)
         cmocka_unit_test(test_a_request_has_a_move_of_its_own_after_one_it_shared),
         cmocka_unit_test(test_a_late_move_is_not_waited_for),
         cmocka_unit_test(test_no_slot_to_demote_to),
+        cmocka_unit_test(test_what_came_is_kept),
+        cmocka_unit_test(test_who_is_first_has_the_room),
         cmocka_unit_test(test_a_part_of_a_block_comes_back),
         cmocka_unit_test(test_a_source_offers_what_is_on_the_device),
         cmocka_unit_test(test_received_blocks_take_the_place_of_slots),
