@@ -26,7 +26,7 @@ typedef struct {
     uint32_t in_blocks[MOST], in_slots[MOST], in_count;
     uint64_t move; /* the last MOVE_IN */
     uint64_t gone[MOST], inserted[MOST];
-    uint32_t gone_count, inserted_count, evicted_count;
+    uint32_t gone_count, inserted_count, evicted_count, gone_from_host;
     cop_worker_action offer, accept;
     uint32_t outcome, received; /* blocks posted to be received */
     cop_request_story stories[MOST];
@@ -75,6 +75,8 @@ static void note(bench *b, const cop_worker_action *a)
         memcpy(b->gone + b->gone_count, a->blocks.hashes, a->blocks.count * sizeof(uint64_t));
         b->gone_count += a->blocks.count;
         b->evicted_count += a->blocks.evicted_count;
+        for (uint32_t i = 0; i < a->blocks.evicted_count; i++)
+            b->gone_from_host += a->blocks.evicted[i].tier == COP_TIER_HOST;
         break;
     case COP_ACT_INSERTED:
         memcpy(b->inserted + b->inserted_count, a->blocks.hashes,
@@ -106,6 +108,7 @@ static void note(bench *b, const cop_worker_action *a)
 static void tell(bench *b, cop_worker_event *event)
 {
     b->out_count = b->in_count = b->gone_count = b->inserted_count = b->evicted_count = 0;
+    b->gone_from_host = 0;
     event->now_ns = ++b->now_ns;
     cop_worker_step(b->core, event, &b->actions);
     for (size_t i = 0; i < b->actions.count; i++)
@@ -230,6 +233,7 @@ static void test_gone_is_what_neither_tier_has(void **state)
     expect_used(&b, 2, 2);
     submit(&b, "eeeeffff", COP_NO_TRANSFER);
     assert_int_equal(b.gone_count, 2); /* of the host, the deeper first */
+    assert_int_equal(b.gone_from_host, 2);
     assert_true(b.gone[0] == hash_of("aaaabbbb") && b.gone[1] == hash_of("aaaa"));
     assert_int_equal(b.out_count, 2);
     assert_int_equal(matched(&b, "ccccdddd"), 8);
@@ -245,6 +249,7 @@ static void test_a_slot_is_written_once_by_a_move_out(void **state)
     submit(&b, "eeeeffffgggghhhh", COP_NO_TRANSFER);
     assert_int_equal(b.out_count, 1);
     assert_int_equal(b.gone_count, 3);
+    assert_int_equal(b.gone_from_host, 0); /* they never were there */
     assert_true(b.gone[0] == hash_of("aaaabbbbccccdddd") && b.gone[2] == hash_of("aaaabbbb"));
     finish_step(&b);
     assert_int_equal(matched(&b, "aaaabbbbccccdddd"), 4);
