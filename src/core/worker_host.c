@@ -197,7 +197,7 @@ static void hold(cop_worker *w, cop_job *job)
 bool cop_worker_release_held(cop_worker *w, cop_job *job)
 {
     bool some = false;
-    for (; job; job = job->next)
+    for (; job && w->options.host_blocks; job = job->next)
         if (job->held != COP_NO_BLOCK) {
             cop_tree_unpin(w->tree, job->held);
             job->held = COP_NO_BLOCK;
