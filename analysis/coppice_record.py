@@ -70,7 +70,7 @@ COLUMNS = {
         "transfer_id", "src", "dst", "bytes", "blocks", "reason", "outcome", "wait_ns", "wire_ns",
         "unpack_ns", "predicted_transfer_ns", "predicted_gain_ns", "realised_gain_ns",
     ),
-    "evictions": ("worker", "tokens"),
+    "evictions": ("worker", "tokens", "to_host"),
     "steps": ("worker", "started_ns", "duration_ns", "prefill_tokens"),
     "workers": ("worker", "sampled_ns"),
 }  # fmt: skip

@@ -290,4 +290,9 @@ def router(run):
 
 
 def evictions(rows):
-    return {"blocks": len(rows), "tokens": number(rows["tokens"].sum())}
+    gone = rows[rows["to_host"] == 0]
+    return {
+        "blocks": len(gone),
+        "tokens": number(gone["tokens"].sum()),
+        "demoted_blocks": len(rows) - len(gone),
+    }

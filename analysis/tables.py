@@ -105,6 +105,7 @@ def token_rows():
         ("at the worker on receipt", PERCENT, ("hit", "resident_ratio")),
         ("hit of ideal", PERCENT, ("hit", "of_ideal")),
         ("evicted blocks", PLAIN, ("evictions", "blocks")),
+        ("blocks kept on the host", PLAIN, ("evictions", "demoted_blocks")),
     ]
 
 

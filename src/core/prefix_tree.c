@@ -35,14 +35,15 @@ static cop_status allocate(cop_tree *tree, cop_error *err)
 cop_status cop_tree_open(cop_tree **out, const cop_tree_options *options, cop_error *err)
 {
     COP_CHECK(options->block_tokens >= 1 && options->capacity_blocks >= 1);
-    COP_CHECK(options->capacity_blocks <= UINT32_MAX / 2);
+    COP_CHECK((uint64_t)options->capacity_blocks + options->host_blocks <= UINT32_MAX / 2);
     const cop_evict_ops *policy;
     cop_status status = cop_evict_find(options->eviction, &policy, err);
     if (status)
         return status;
     cop_tree *tree = cop_calloc(1, sizeof *tree);
     tree->block_tokens = options->block_tokens;
-    tree->capacity = options->capacity_blocks;
+    tree->device_blocks = options->capacity_blocks;
+    tree->capacity = options->capacity_blocks + options->host_blocks;
     tree->policy = policy;
     tree->next_seq = 1;
     cop_map_init(&tree->root_of);
@@ -52,7 +53,8 @@ cop_status cop_tree_open(cop_tree **out, const cop_tree_options *options, cop_er
         cop_tree_close(tree);
         return status;
     }
-    cop_heap_init(&tree->leaves, tree->capacity);
+    cop_heap_init(&tree->ends[COP_TIER_DEVICE], tree->device_blocks);
+    cop_heap_init(&tree->ends[COP_TIER_HOST], tree->capacity - tree->device_blocks);
     *out = tree;
     return COP_OK;
 }
@@ -61,7 +63,7 @@ void cop_tree_close(cop_tree *tree)
 {
     if (!tree)
         return;
-    for (uint32_t i = 0; tree->resident > 0 && i < tree->capacity; i++)
+    for (uint32_t i = 0; cop_tree_resident(tree) > 0 && i < tree->capacity; i++)
         cop_children_fini(&tree->nodes[i]);
     for (uint32_t i = 0; i < tree->root_count; i++)
         cop_children_fini(&tree->roots[i]);
@@ -72,7 +74,8 @@ void cop_tree_close(cop_tree *tree)
     free(tree->tenants);
     cop_map_fini(&tree->root_of);
     cop_map_fini(&tree->by_hash);
-    cop_heap_fini(&tree->leaves);
+    for (int tier = 0; tier < COP_TIERS; tier++)
+        cop_heap_fini(&tree->ends[tier]);
     free(tree);
 }
 
@@ -175,7 +178,12 @@ bool cop_tree_pinned(const cop_tree *tree, uint32_t node)
 
 uint32_t cop_tree_resident(const cop_tree *tree)
 {
-    return tree->resident;
+    return tree->resident[COP_TIER_DEVICE] + tree->resident[COP_TIER_HOST];
+}
+
+uint32_t cop_tree_resident_on(const cop_tree *tree, cop_tier tier)
+{
+    return tree->resident[tier];
 }
 
 uint32_t cop_tree_evictable(const cop_tree *tree)
@@ -197,17 +205,9 @@ cop_heap_key cop_tree_key(const cop_tree *tree, uint32_t node)
     return tree->policy->key(&meta);
 }
 
-/* Enters the node among the policy's candidates, or renews its key there, if it is one. */
-static void offer(cop_tree *tree, uint32_t id)
-{
-    const cop_tree_node *node = cop_tree_at(tree, id);
-    if (!cop_tree_is_root(tree, id) && node->child_count == 0 && node->pins == 0)
-        cop_heap_put(&tree->leaves, id, cop_tree_key(tree, id));
-}
-
 void cop_tree_touch(cop_tree *tree, uint32_t id, int64_t now_ns)
 {
-    uint32_t deepest = id;
+    uint32_t deepest = id, on_device = cop_tree_on_device(tree, id);
     while (!cop_tree_is_root(tree, id)) {
         cop_tree_node *node = &tree->nodes[id];
         COP_CHECK(node->token_count > 0);
@@ -216,7 +216,9 @@ void cop_tree_touch(cop_tree *tree, uint32_t id, int64_t now_ns)
         node->used_seq = tree->next_seq++;
         id = node->parent;
     }
-    offer(tree, deepest);
+    cop_tree_offer(tree, deepest);
+    if (on_device != deepest)
+        cop_tree_offer(tree, on_device);
 }
 
 uint32_t cop_tree_uses(const cop_tree *tree, uint32_t node, uint64_t *used_seq)
@@ -232,7 +234,7 @@ void cop_tree_recall(cop_tree *tree, uint32_t id, uint32_t uses, int64_t now_ns)
     node->uses = uses;
     node->used_ns = now_ns;
     node->used_seq = tree->next_seq++;
-    offer(tree, id);
+    cop_tree_offer(tree, id);
 }
 
 void cop_tree_pin(cop_tree *tree, uint32_t id)
@@ -243,9 +245,9 @@ void cop_tree_pin(cop_tree *tree, uint32_t id)
         if (was_pinned || cop_tree_is_root(tree, id))
             return;
         COP_CHECK(node->token_count > 0);
-        tree->evictable--;
-        if (node->child_count == 0)
-            cop_heap_remove(&tree->leaves, id);
+        tree->evictable -= id < tree->device_blocks;
+        if (cop_tree_is_end(tree, id))
+            cop_tree_withdraw(tree, id);
         id = node->parent;
     }
 }
@@ -258,8 +260,8 @@ void cop_tree_unpin(cop_tree *tree, uint32_t id)
         bool still_pinned = --node->pins > 0;
         if (still_pinned || cop_tree_is_root(tree, id))
             return;
-        tree->evictable++;
-        offer(tree, id);
+        tree->evictable += id < tree->device_blocks;
+        cop_tree_offer(tree, id);
         id = node->parent;
     }
 }
@@ -298,7 +300,7 @@ static void enter(cop_tree *tree, uint32_t parent, const uint32_t *tokens, uint3
     if (count == tree->block_tokens)
         enter_hash(tree, block, above->hash);
     tree->next_seq++;
-    tree->resident++;
+    tree->resident[COP_TIER_DEVICE]++;
     tree->evictable++;
 }
 
@@ -307,12 +309,12 @@ static void leave(cop_tree *tree, uint32_t block)
 {
     cop_tree_node *node = &tree->nodes[block];
     COP_CHECK(node->pins == 0 && node->child_count == 0);
-    cop_heap_remove(&tree->leaves, block);
+    cop_tree_withdraw(tree, block);
     if (node->token_count == tree->block_tokens)
         leave_hash(tree, block);
     node->token_count = 0;
-    tree->resident--;
-    tree->evictable--;
+    tree->resident[cop_tree_tier(tree, block)]--;
+    tree->evictable -= block < tree->device_blocks;
 }
 
 /* Siblings are never prefixes of one another, so a sequence meets at most one sibling that begins
@@ -320,7 +322,8 @@ static void leave(cop_tree *tree, uint32_t block)
  *
  *     among  [a b c d] [a b e] [b]                                    block_tokens 4
  *     1  [a b]      the child after the place begins with it          -> that child stands for it
- *        [a b e]    or equals it                                      -> likewise
+ *        [a b e]    or equals it                                      -> likewise; but a full block
+ *                                                    on the host gives its place to the device's
  *     2  [a b e f]  the child before the place is a prefix of it      -> takes that one's place
  *     3  [a b d]    neither                                           -> new child at the place */
 uint32_t cop_tree_insert(cop_tree *tree, uint32_t parent, const uint32_t *tokens, uint32_t count,
@@ -328,14 +331,20 @@ uint32_t cop_tree_insert(cop_tree *tree, uint32_t parent, const uint32_t *tokens
 {
     cop_tree_node *above = cop_tree_at(tree, parent);
     COP_CHECK(count >= 1 && count <= tree->block_tokens);
-    COP_CHECK(block < tree->capacity && tree->nodes[block].token_count == 0);
-    COP_CHECK(cop_tree_is_root(tree, parent) || above->token_count == tree->block_tokens);
+    COP_CHECK(block < tree->device_blocks && tree->nodes[block].token_count == 0);
+    COP_CHECK(cop_tree_is_root(tree, parent) ||
+              (parent < tree->device_blocks && above->token_count == tree->block_tokens));
     *superseded = COP_NO_BLOCK;
     cop_tree_place place = cop_children_place(tree, above, tokens, count);
 
     /* 1 */
-    if (place.after_common == count)
-        return place.after;
+    if (place.after_common == count) {
+        if (place.after < tree->device_blocks || count < tree->block_tokens)
+            return place.after;
+        cop_tree_promote(tree, place.after, block, origin);
+        *superseded = place.after;
+        return block;
+    }
 
     /* 2 */
     if (place.before_common > 0 && place.before_common == tree->nodes[place.before].token_count) {
@@ -346,14 +355,14 @@ uint32_t cop_tree_insert(cop_tree *tree, uint32_t parent, const uint32_t *tokens
 
     /* 3 */
     else {
-        if (above->child_count == 0 && !cop_tree_is_root(tree, parent))
-            cop_heap_remove(&tree->leaves, parent);
+        if (!cop_tree_is_root(tree, parent) && cop_tree_is_end(tree, parent))
+            cop_tree_withdraw(tree, parent);
         cop_children_insert(above, place.index, block);
     }
 
-    tree->cold[block] = (cop_tree_cold){now_ns, tree->next_seq, origin};
+    tree->cold[block] = (cop_tree_cold){now_ns, tree->next_seq, origin, 0};
     enter(tree, parent, tokens, count, block, now_ns);
-    offer(tree, block);
+    cop_tree_offer(tree, block);
     return block;
 }
 
@@ -365,8 +374,10 @@ void cop_tree_remove(cop_tree *tree, uint32_t block)
                                               tree->nodes[block].token_count);
     COP_CHECK(place.after == block);
     cop_children_remove(above, place.index);
+    if (block >= tree->device_blocks && !cop_tree_is_root(tree, parent))
+        tree->cold[parent].host_children--;
     leave(tree, block);
-    offer(tree, parent);
+    cop_tree_offer(tree, parent);
 }
 
 /* Among its siblings it keeps its place: none of them begins with what is left of it, so they all
@@ -374,20 +385,22 @@ void cop_tree_remove(cop_tree *tree, uint32_t block)
 void cop_tree_cut(cop_tree *tree, uint32_t block, uint32_t count)
 {
     cop_tree_node *node = &tree->nodes[block];
-    COP_CHECK(node->pins == 0 && node->child_count == 0);
+    COP_CHECK(block < tree->device_blocks && node->pins == 0 && node->child_count == 0);
     COP_CHECK(count >= 1 && count < tree->block_tokens && count <= node->token_count);
     if (node->token_count == tree->block_tokens)
         leave_hash(tree, block);
     node->hash = 0;
     node->token_count = count;
-    offer(tree, block);
+    cop_tree_offer(tree, block);
 }
 
-bool cop_tree_evict(cop_tree *tree, int64_t now_ns, cop_evicted *out)
+bool cop_tree_victim(const cop_tree *tree, cop_tier tier, int64_t now_ns, cop_evicted *out)
 {
     uint32_t block;
-    if (!cop_heap_top(&tree->leaves, &block))
+    if (!cop_heap_top(&tree->ends[tier], &block))
         return false;
+    if (tier == COP_TIER_HOST)
+        block += tree->device_blocks;
     const cop_tree_node *node = &tree->nodes[block];
     *out = (cop_evicted){.hash = node->hash,
                          .block = block,
@@ -396,7 +409,15 @@ bool cop_tree_evict(cop_tree *tree, int64_t now_ns, cop_evicted *out)
                          .uses = node->uses,
                          .age_ns = now_ns - tree->cold[block].inserted_ns,
                          .idle_ns = now_ns - node->used_ns,
-                         .key = cop_tree_key(tree, block).major};
-    cop_tree_remove(tree, block);
+                         .key = cop_tree_key(tree, block).major,
+                         .tier = tier};
+    return true;
+}
+
+bool cop_tree_evict(cop_tree *tree, int64_t now_ns, cop_evicted *out)
+{
+    if (!cop_tree_victim(tree, COP_TIER_DEVICE, now_ns, out))
+        return false;
+    cop_tree_remove(tree, out->block);
     return true;
 }

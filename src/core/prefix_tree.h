@@ -1,5 +1,8 @@
 /* The prefix tree: which token sequences have their KV in which blocks. One node per resident
- * block, and the node's id is the block's id; roots (one per tenant) have ids from `capacity` up.
+ * block, and its id says where the KV lies; roots (one per tenant) have the ids behind.
+ *
+ *     0 .. capacity_blocks-1                              a block of the device's pool
+ *     capacity_blocks .. capacity_blocks+host_blocks-1    a slot of the host tier
  *
  *     root(tenant 0) -- [You are a helpful ..] -- [.. assistant. Answer] -- [in French.] partial
  *                                            \                          \-- [in one word. Q: w]
@@ -10,14 +13,23 @@
  * prefix with any sequence is a neighbour of the place where the sequence would be inserted: one
  * binary search finds exact and partial matches, and tokens themselves are compared, never hashes.
  *
- * Pins count along the path: a pin on a node pins its ancestors. What is not pinned can go, leaves
- * first, in the order of the eviction policy (evict/). A block in use by a running request but not
- * yet full has no node.
+ * On every path the blocks on the device come first, then those on the host: what is computed next
+ * needs all before it on the device. So a tier is left from its end: a block goes to the host, or
+ * goes for good, when no block below it is on the device; a slot when nothing is below it. Only full
+ * blocks are kept on the host.
  *
- * Invariants (cop_tree_check): path-closed (a resident node's ancestors are resident); siblings
- * sorted and distinct, none a prefix of another; a node with a pinned child is pinned; the heap
- * holds exactly the unpinned leaves; chain hashes right; counters right. Sources: SGLang's
- * RadixAttention (lock refs, leaf-only eviction), vLLM (blocks, chain hashes). */
+ *     root -- [device] -- [device] -- [host] -- [host]      ends: the second device block and the
+ *                   \-- [device] partial                    partial one; the last host block
+ *
+ * Pins count along the path: a pin on a node pins its ancestors. What is not pinned can leave its
+ * tier, ends first, in the order of the eviction policy (evict/), which each tier follows by itself.
+ * A block in use by a running request but not yet full has no node.
+ *
+ * Invariants (cop_tree_check): path-closed (a resident node's ancestors are resident); nothing on the
+ * device below the host; siblings sorted and distinct, none a prefix of another; a node with a
+ * pinned child is pinned; a tier's heap holds exactly its unpinned ends; chain hashes right; counters
+ * right. Sources: SGLang's RadixAttention (lock refs, leaf-only eviction) and HiCache (one tree over
+ * device and host), vLLM (blocks, chain hashes). */
 #ifndef COP_CORE_PREFIX_TREE_H
 #define COP_CORE_PREFIX_TREE_H
 
@@ -29,8 +41,11 @@
 
 typedef struct cop_tree cop_tree;
 
+typedef enum { COP_TIER_DEVICE, COP_TIER_HOST, COP_TIERS } cop_tier;
+
 typedef struct {
     uint32_t block_tokens, capacity_blocks;
+    uint32_t host_blocks; /* 0: no host tier */
     const char *eviction; /* evict registry; COP_ERR_INVALID with the nearest name if unknown */
 } cop_tree_options;
 
@@ -49,6 +64,7 @@ typedef struct cop_evicted {
     uint32_t uses;           /* touches */
     int64_t age_ns, idle_ns; /* since insertion, since last touch (or insertion) */
     uint64_t key;            /* major key of the policy */
+    cop_tier tier;           /* where it was */
 } cop_evicted;
 
 cop_status cop_tree_open(cop_tree **out, const cop_tree_options *options, cop_error *err);
@@ -82,22 +98,35 @@ void cop_tree_touch(cop_tree *tree, uint32_t node, int64_t now_ns);
 void cop_tree_pin(cop_tree *tree, uint32_t node);
 void cop_tree_unpin(cop_tree *tree, uint32_t node);
 
-/* Enters block `block` holding tokens[count] under `parent` (full, or a root). `origin` is kept
- * with the node (the transfer that brought it, or 0). Returns the node that now stands for these
- * tokens: `block` itself, or a resident one that holds the same (or, for a partial block, more):
- * then the caller keeps `block` and may free it. *superseded is a partial sibling that the new
- * block made redundant and that left the tree (the caller frees it), or COP_NO_BLOCK. A partial
- * block must therefore not stay pinned while others insert. An insertion counts as no use. */
+/* Enters block `block` of the device holding tokens[count] under `parent` (a full block of the
+ * device, or a root). `origin` is kept with the node (what brought it, or 0). Returns the node that
+ * now stands for these tokens: `block` itself, or a resident one that holds the same (or, for a
+ * partial block, more): then the caller keeps `block` and may free it. Of a full block that the host
+ * has, `block` takes the place: with its uses, its pins and what is below it. *superseded is what
+ * the new block made redundant, a partial sibling or that slot, which the caller frees; or
+ * COP_NO_BLOCK. A partial block must therefore not stay pinned while others insert. An insertion
+ * counts as no use. */
 uint32_t cop_tree_insert(cop_tree *tree, uint32_t parent, const uint32_t *tokens, uint32_t count,
                          uint32_t block, uint64_t origin, int64_t now_ns, uint32_t *superseded);
 
-/* Takes the policy's victim out of the tree: an unpinned leaf. False: every leaf is pinned. */
+/* The policy's next victim in a tier: an unpinned end, which stays. False: all is pinned there. */
+bool cop_tree_victim(const cop_tree *tree, cop_tier tier, int64_t now_ns, cop_evicted *out);
+
+/* Takes the device's victim out of the tree: for a tree without a host tier. */
 bool cop_tree_evict(cop_tree *tree, int64_t now_ns, cop_evicted *out);
 
 /* Takes an unpinned leaf out of the tree; the caller frees it. */
 void cop_tree_remove(cop_tree *tree, uint32_t block);
 
-/* Shortens an unpinned leaf to its first `count` tokens, 1 .. block_tokens - 1: it becomes partial.
+/* A full block moves to a slot that is free, with all that is known of it and all that is below it:
+ * from an end of the device to the host (unpinned), */
+void cop_tree_demote(cop_tree *tree, uint32_t block, uint32_t slot);
+/* and back below a block of the device, or a root. `origin`: what brought it. */
+void cop_tree_promote(cop_tree *tree, uint32_t slot, uint32_t block, uint64_t origin);
+/* The deepest of `node` and its ancestors that is on the device, or the root. */
+uint32_t cop_tree_on_device(const cop_tree *tree, uint32_t node);
+
+/* Shortens an unpinned leaf on the device to its first `count` tokens, 1 .. block_tokens - 1: it becomes partial.
  * No sibling may begin with these. An age or a use it had stays. */
 void cop_tree_cut(cop_tree *tree, uint32_t block, uint32_t count);
 
@@ -116,8 +145,10 @@ uint32_t cop_tree_uses(const cop_tree *tree, uint32_t node, uint64_t *used_seq);
 void cop_tree_recall(cop_tree *tree, uint32_t node, uint32_t uses, int64_t now_ns);
 
 bool cop_tree_pinned(const cop_tree *tree, uint32_t node);
-uint32_t cop_tree_resident(const cop_tree *tree);  /* nodes */
-uint32_t cop_tree_evictable(const cop_tree *tree); /* nodes not pinned: all can go, in some order */
+uint32_t cop_tree_resident(const cop_tree *tree); /* nodes, of both tiers */
+uint32_t cop_tree_resident_on(const cop_tree *tree, cop_tier tier);
+/* Nodes on the device that are not pinned: all can leave it, in some order. */
+uint32_t cop_tree_evictable(const cop_tree *tree);
 
 void cop_tree_check(const cop_tree *tree);
 

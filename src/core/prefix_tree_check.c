@@ -7,7 +7,7 @@
 
 /* What the walk finds, to be compared with the tree's counters. */
 typedef struct {
-    uint32_t resident, listed, evictable, full, leaves;
+    uint32_t resident[COP_TIERS], ends[COP_TIERS], listed, evictable, full;
 } tally;
 
 /* Siblings sorted, distinct and none a prefix of another. It is enough to compare neighbours: what
@@ -16,11 +16,12 @@ static void check_children(const cop_tree *tree, uint32_t id, tally *found)
 {
     const cop_tree_node *node = cop_tree_at(tree, id);
     const uint32_t *children = cop_tree_children(node);
-    uint32_t pinned = 0;
+    uint32_t pinned = 0, on_host = 0;
     for (uint32_t i = 0; i < node->child_count; i++) {
         const cop_tree_node *child = &tree->nodes[children[i]];
         COP_CHECK(children[i] < tree->capacity && child->token_count > 0 && child->parent == id);
         pinned += child->pins > 0;
+        on_host += children[i] >= tree->device_blocks;
         if (i == 0)
             continue;
         const uint32_t *a = cop_tree_tokens_of(tree, children[i - 1]);
@@ -31,6 +32,10 @@ static void check_children(const cop_tree *tree, uint32_t id, tally *found)
         COP_CHECK(common < shorter && a[common] < b[common]);
     }
     COP_CHECK(node->pins >= pinned);
+    if (id < tree->device_blocks)
+        COP_CHECK(tree->cold[id].host_children == on_host);
+    else if (id < tree->capacity)
+        COP_CHECK(on_host == node->child_count);
     COP_CHECK(node->child_count < 2 || node->child_capacity >= node->child_count);
     found->listed += node->child_count;
 }
@@ -51,11 +56,15 @@ static void check_hash(const cop_tree *tree, uint32_t id)
 static void check_heap(const cop_tree *tree, uint32_t id)
 {
     const cop_tree_node *node = &tree->nodes[id];
-    bool unpinned_leaf = node->token_count > 0 && node->pins == 0 && node->child_count == 0;
-    COP_CHECK(cop_heap_contains(&tree->leaves, id) == unpinned_leaf);
-    if (!unpinned_leaf)
+    const cop_heap *heap = &tree->ends[cop_tree_tier(tree, id)];
+    uint32_t item = cop_tree_heap_item(tree, id), in_tier = 0;
+    for (uint32_t i = 0; i < node->child_count; i++)
+        in_tier += cop_tree_tier(tree, cop_tree_children(node)[i]) == cop_tree_tier(tree, id);
+    bool unpinned_end = node->token_count > 0 && node->pins == 0 && in_tier == 0;
+    COP_CHECK(cop_heap_contains(heap, item) == unpinned_end);
+    if (!unpinned_end)
         return;
-    cop_heap_key kept = tree->leaves.nodes[tree->leaves.place[id] - 1].key;
+    cop_heap_key kept = heap->nodes[heap->place[item] - 1].key;
     cop_heap_key key = cop_tree_key(tree, id);
     COP_CHECK(kept.major == key.major && kept.minor == key.minor);
 }
@@ -73,15 +82,17 @@ static void check_node(const cop_tree *tree, uint32_t id, tally *found)
     bool full = node->token_count == tree->block_tokens;
     COP_CHECK(node->token_count <= tree->block_tokens && (full || node->child_count == 0));
     COP_CHECK(cop_tree_is_root(tree, node->parent) || parent->token_count == tree->block_tokens);
+    COP_CHECK(full || id < tree->device_blocks);
     COP_CHECK(node->depth == parent->depth + 1 && node->root == parent->root);
     COP_CHECK(cold->inserted_seq <= node->used_seq && node->used_seq < tree->next_seq);
     COP_CHECK(node->uses == 0 || cold->inserted_seq < node->used_seq);
     check_hash(tree, id);
     check_children(tree, id, found);
-    found->resident++;
+    cop_tier tier = cop_tree_tier(tree, id);
+    found->resident[tier]++;
     found->full += full;
-    found->evictable += node->pins == 0;
-    found->leaves += node->pins == 0 && node->child_count == 0;
+    found->evictable += node->pins == 0 && tier == COP_TIER_DEVICE;
+    found->ends[tier] += node->pins == 0 && cop_tree_is_end(tree, id);
 }
 
 void cop_tree_check(const cop_tree *tree)
@@ -98,7 +109,9 @@ void cop_tree_check(const cop_tree *tree)
         check_children(tree, root->root, &found);
     }
     COP_CHECK(tree->root_of.count == tree->root_count);
-    COP_CHECK(found.resident == tree->resident && found.listed == tree->resident);
-    COP_CHECK(found.evictable == tree->evictable && found.leaves == tree->leaves.count);
+    COP_CHECK(found.listed == cop_tree_resident(tree) && found.evictable == tree->evictable);
+    for (int tier = 0; tier < COP_TIERS; tier++)
+        COP_CHECK(found.resident[tier] == tree->resident[tier] &&
+                  found.ends[tier] == tree->ends[tier].count);
     COP_CHECK(found.full == tree->by_hash.count + tree->unfindable);
 }

@@ -3,7 +3,7 @@
  * What matching, touching and pinning walk over is one cache line a node (beside the tokens, which
  * are a line of their own with 16 to a block); what only insertion and eviction need is kept apart.
  *
- *     nodes[block]  cold[block]  tokens[block * block_tokens ..]      block < capacity
+ *     nodes[block]  cold[block]  tokens[block * block_tokens ..]      block < capacity: both tiers
  *     roots[id - capacity]       tenants[id - capacity]               one per tenant
  *
  * A node's `pins` are its own and one for every pinned child, so that pinning stops at the first
@@ -36,10 +36,12 @@ _Static_assert(sizeof(cop_tree_node) == 64, "a node is one cache line");
 typedef struct {
     int64_t inserted_ns;
     uint64_t inserted_seq, origin;
+    uint32_t host_children; /* of a block on the device */
 } cop_tree_cold;
 
 struct cop_tree {
-    uint32_t block_tokens, capacity;
+    uint32_t block_tokens;
+    uint32_t device_blocks, capacity; /* capacity: of both tiers */
     const cop_evict_ops *policy;
     cop_tree_node *nodes; /* [capacity] */
     cop_tree_cold *cold;  /* [capacity] */
@@ -53,14 +55,34 @@ struct cop_tree {
     cop_map by_hash;     /* chain hash -> full block */
     uint32_t unfindable; /* full blocks entered while another held their hash */
 
-    cop_heap leaves; /* the unpinned leaves, by the policy's key */
+    cop_heap ends[COP_TIERS]; /* the unpinned ends of each tier, by the policy's key */
     uint64_t next_seq;
-    uint32_t resident, evictable;
+    uint32_t resident[COP_TIERS];
+    uint32_t evictable; /* not pinned, on the device */
 };
 
 static inline bool cop_tree_is_root(const cop_tree *tree, uint32_t node)
 {
     return node >= tree->capacity;
+}
+
+static inline cop_tier cop_tree_tier(const cop_tree *tree, uint32_t block)
+{
+    return block < tree->device_blocks ? COP_TIER_DEVICE : COP_TIER_HOST;
+}
+
+/* The id of a block in the heap of its tier. */
+static inline uint32_t cop_tree_heap_item(const cop_tree *tree, uint32_t block)
+{
+    return block < tree->device_blocks ? block : block - tree->device_blocks;
+}
+
+/* Whether no block below this one is in its tier. */
+static inline bool cop_tree_is_end(const cop_tree *tree, uint32_t block)
+{
+    uint32_t children = tree->nodes[block].child_count;
+    return children == 0 || (tree->capacity > tree->device_blocks && block < tree->device_blocks &&
+                             children == tree->cold[block].host_children);
 }
 
 static inline cop_tree_node *cop_tree_at(const cop_tree *tree, uint32_t node)
@@ -79,6 +101,19 @@ static inline const uint32_t *cop_tree_children(const cop_tree_node *node)
 }
 
 cop_heap_key cop_tree_key(const cop_tree *tree, uint32_t node); /* by the policy, as of now */
+
+/* Enters the node among the policy's candidates, or renews its key there, if it is one. */
+static inline void cop_tree_offer(cop_tree *tree, uint32_t id)
+{
+    if (!cop_tree_is_root(tree, id) && tree->nodes[id].pins == 0 && cop_tree_is_end(tree, id))
+        cop_heap_put(&tree->ends[cop_tree_tier(tree, id)], cop_tree_heap_item(tree, id),
+                     cop_tree_key(tree, id));
+}
+
+static inline void cop_tree_withdraw(cop_tree *tree, uint32_t block)
+{
+    cop_heap_remove(&tree->ends[cop_tree_tier(tree, block)], cop_tree_heap_item(tree, block));
+}
 
 /* Where a sequence stands among the sorted children of a node: `index` of them come before it. Its
  * neighbours there, each with the tokens it has in common with the sequence; COP_NO_BLOCK and 0

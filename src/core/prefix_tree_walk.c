@@ -52,12 +52,12 @@ static int by_seq(const void *a, const void *b)
 
 void cop_tree_in_order(const cop_tree *tree, uint32_t *out)
 {
-    numbered *all = cop_malloc((tree->resident + (size_t)1) * sizeof *all);
+    numbered *all = cop_malloc((cop_tree_resident(tree) + (size_t)1) * sizeof *all);
     uint32_t count = 0;
     for (uint32_t id = 0; id < tree->capacity; id++)
         if (tree->nodes[id].token_count > 0)
             all[count++] = (numbered){tree->cold[id].inserted_seq, id};
-    COP_CHECK(count == tree->resident);
+    COP_CHECK(count == cop_tree_resident(tree));
     qsort(all, count, sizeof *all, by_seq);
     for (uint32_t i = 0; i < count; i++)
         out[i] = all[i].node;

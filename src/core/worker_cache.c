@@ -26,34 +26,36 @@ static uint32_t remove_below(cop_worker *w, uint32_t node, uint32_t *scratch)
         if (cop_tree_pinned(w->tree, block))
             continue;
         cop_tree_remove(w->tree, block);
-        cop_pool_give(&w->pool, block);
+        cop_worker_give(w, block);
         removed++;
     }
     return removed;
 }
 
-/* Of the children of `node` that begin with tail[count], a part of a block: one stays, cut to that,
- * and the others go, for siblings may not begin with one another. One in use stays as it is, and
- * then it holds these tokens for all. */
+/* Of the children of `node` that begin with tail[count], a part of a block: one on the device stays,
+ * cut to that, and the others go, for siblings may not begin with one another. One in use stays as
+ * it is, and then it holds these tokens for all. */
 static uint32_t cut_children(cop_worker *w, uint32_t node, const uint32_t *tail, uint32_t count,
                              uint32_t *scratch)
 {
     uint32_t *alike = cop_malloc((cop_tree_resident(w->tree) + 1) * sizeof *alike);
     uint32_t found = cop_tree_beginning(w->tree, node, tail, count, alike), removed = 0;
     bool held = false;
+    uint32_t kept = COP_NO_BLOCK;
     for (uint32_t i = 0; i < found; i++) {
         removed += remove_below(w, alike[i], scratch);
         held |= cop_tree_pinned(w->tree, alike[i]);
+        kept = cop_worker_on_host(w, alike[i]) ? kept : alike[i];
     }
     for (uint32_t i = 0; i < found; i++) {
-        if (cop_tree_pinned(w->tree, alike[i]) || (!held && i + 1 == found))
+        if (cop_tree_pinned(w->tree, alike[i]) || (!held && alike[i] == kept))
             continue;
         cop_tree_remove(w->tree, alike[i]);
-        cop_pool_give(&w->pool, alike[i]);
+        cop_worker_give(w, alike[i]);
         removed++;
     }
-    if (found && !held)
-        cop_tree_cut(w->tree, alike[found - 1], count);
+    if (kept != COP_NO_BLOCK && !held)
+        cop_tree_cut(w->tree, kept, count);
     free(alike);
     return removed;
 }
@@ -96,10 +98,13 @@ static int by_seq(const void *a, const void *b)
 uint32_t cop_worker_cached(const cop_worker *w, cop_cached_block *out)
 {
     COP_CHECK(w->step_count == 0);
-    uint32_t count = cop_tree_resident(w->tree);
-    uint32_t *order = cop_malloc((count + (size_t)1) * sizeof *order);
-    use *last_uses = cop_malloc((count + (size_t)1) * sizeof *last_uses);
+    uint32_t resident = cop_tree_resident(w->tree), count = 0;
+    uint32_t *order = cop_malloc((resident + (size_t)1) * sizeof *order);
+    use *last_uses = cop_malloc((resident + (size_t)1) * sizeof *last_uses);
     cop_tree_in_order(w->tree, order);
+    for (uint32_t i = 0; i < resident; i++)
+        if (!cop_worker_on_host(w, order[i]))
+            order[count++] = order[i];
     for (uint32_t i = 0; i < count; i++) {
         uint32_t parent = cop_tree_parent(w->tree, order[i]);
         last_uses[i].index = i;
@@ -121,17 +126,13 @@ uint32_t cop_worker_cached(const cop_worker *w, cop_cached_block *out)
 uint32_t cop_worker_adopt(cop_worker *w, const cop_cached_block *block, int64_t now_ns)
 {
     COP_CHECK(w->step_count == 0);
-    uint32_t parent = block->parent, superseded, own = cop_pool_take(&w->pool);
+    uint32_t parent = block->parent, own = cop_pool_take(&w->pool);
     if (own == COP_NO_BLOCK)
         return COP_NO_BLOCK;
     if (parent == COP_NO_BLOCK)
         parent = cop_tree_root(w->tree, block->tenant);
-    uint32_t node = cop_tree_insert(w->tree, parent, block->tokens, block->count, own,
-                                    COP_NO_TRANSFER, now_ns, &superseded);
-    if (superseded != COP_NO_BLOCK)
-        cop_pool_give(&w->pool, superseded);
-    if (node != own)
-        cop_pool_give(&w->pool, own);
+    uint32_t node = cop_worker_enter(w, parent, block->tokens, block->count, own, COP_NO_TRANSFER,
+                                     now_ns, NULL);
     return node == own ? own : COP_NO_BLOCK;
 }
 

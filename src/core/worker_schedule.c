@@ -7,18 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint32_t matched_tokens(const cop_worker *w, const cop_match *match)
-{
-    return match->blocks * w->options.block_tokens + match->partial_tokens;
-}
-
 static bool uses_cache(const cop_worker *w, const cop_job *job)
 {
     return w->options.cache_enabled && !job->no_cache;
 }
 
 /* Longest reusable prefix; at least one prompt token is left to compute. */
-static cop_match match_prompt(const cop_worker *w, const cop_job *job)
+cop_match cop_worker_match_prompt(const cop_worker *w, const cop_job *job)
 {
     if (!uses_cache(w, job))
         return (cop_match){.node = job->root, .partial_node = COP_NO_BLOCK};
@@ -42,15 +37,16 @@ cop_job *cop_worker_enqueue(cop_worker *w, const cop_worker_event *event)
     memcpy(job->tokens, request->tokens,
            (request->output_given ? room : request->prompt_tokens) * sizeof *job->tokens);
     job->request.tokens = job->tokens;
+    job->held = COP_NO_BLOCK;
     job->root = job->node = cop_tree_root(w->tree, request->tenant);
-    cop_match resident = match_prompt(w, job);
+    cop_match resident = cop_worker_match_prompt(w, job);
     job->story = (cop_request_story){
         .request = request->id,
         .transfer = event->submit.transfer,
         .received_ns = event->now_ns,
         .prompt_tokens = request->prompt_tokens,
         .output_tokens = request->output_tokens,
-        .resident_tokens = matched_tokens(w, &resident),
+        .resident_tokens = cop_worker_matched_tokens(w, &resident),
         .first_token = COP_NO_TOKEN,
     };
     const cop_leg *leg = cop_worker_find_leg(&w->incoming, event->submit.transfer);
@@ -71,51 +67,12 @@ void cop_worker_free_job(cop_job *job)
     free(job);
 }
 
-static void tell_evicted(cop_worker *w, cop_worker_actions *out, const cop_evicted *evicted,
-                         uint32_t count)
-{
-    cop_worker_action *action = cop_worker_act(out, COP_ACT_EVICTED);
-    uint64_t *hashes = COP_ARENA_ARRAY(&out->arena, uint64_t, count);
-    uint32_t full = 0;
-    for (uint32_t i = 0; i < count; i++)
-        if (evicted[i].tokens == w->options.block_tokens)
-            hashes[full++] = evicted[i].hash;
-    action->blocks.hashes = hashes;
-    action->blocks.count = full;
-    action->blocks.evicted = evicted;
-    action->blocks.evicted_count = count;
-    action->blocks.used_blocks = w->pool.capacity - w->pool.free_count;
-}
-
-bool cop_worker_reserve(cop_worker *w, uint32_t *blocks, uint32_t count, int64_t now_ns,
-                        cop_worker_actions *out)
-{
-    uint32_t free_count = w->pool.free_count;
-    if ((uint64_t)free_count + cop_tree_evictable(w->tree) < count)
-        return false;
-    uint32_t victims = count > free_count ? count - free_count : 0;
-    if (victims) {
-        cop_evicted *evicted = COP_ARENA_ARRAY(&out->arena, cop_evicted, victims);
-        for (uint32_t i = 0; i < victims; i++) {
-            bool found = cop_tree_evict(w->tree, now_ns, &evicted[i]);
-            COP_CHECK(found);
-            cop_pool_give(&w->pool, evicted[i].block);
-        }
-        tell_evicted(w, out, evicted, victims);
-    }
-    for (uint32_t i = 0; i < count; i++)
-        blocks[i] = cop_pool_take(&w->pool);
-    return true;
-}
-
 /* Reserves all blocks of a job beyond a match, whose nodes are pinned meanwhile so that making room
  * cannot take them. On success the job's path is pinned for as long as it runs. */
 static bool reserve_for(cop_worker *w, cop_job *job, const cop_match *match, int64_t now_ns,
                         cop_worker_actions *out)
 {
-    uint32_t block_tokens = w->options.block_tokens;
-    uint32_t reserved = job->request.prompt_tokens + job->request.output_tokens - 1;
-    uint32_t total = (reserved + block_tokens - 1) / block_tokens;
+    uint32_t total = cop_worker_blocks_of(w, &job->request);
     COP_CHECK(total <= w->pool.capacity);
     uint32_t *blocks = cop_malloc(total * sizeof *blocks);
     cop_tree_pin(w->tree, match->node);
@@ -134,23 +91,34 @@ static bool reserve_for(cop_worker *w, cop_job *job, const cop_match *match, int
     job->block_count = total;
     job->node = match->node;
     job->entered = match->blocks;
-    job->computed = matched_tokens(w, match);
+    job->computed = cop_worker_matched_tokens(w, match);
     return true;
 }
 
-/* Blocks of the matched path that the job's own transfer brought. */
-static uint32_t migrated_blocks(const cop_worker *w, const cop_job *job)
+/* Sorts what was matched by what brought it: the job's own transfer, a move that it waited for. */
+static void class_hits(const cop_worker *w, cop_job *job, const cop_match *match)
 {
-    uint32_t count = 0;
-    if (job->story.transfer != COP_NO_TRANSFER)
-        for (uint32_t i = 0; i < job->entered; i++)
-            count += cop_tree_origin(w->tree, job->blocks[i]) == job->story.transfer;
-    return count;
+    cop_request_story *story = &job->story;
+    uint32_t migrated = 0, host = 0;
+    if (story->transfer != COP_NO_TRANSFER || job->moves_awaited)
+        for (uint32_t i = 0; i < job->entered; i++) {
+            uint64_t origin = cop_tree_origin(w->tree, job->blocks[i]);
+            migrated += story->transfer != COP_NO_TRANSFER && origin == story->transfer;
+            host += cop_worker_brought(job, origin);
+        }
+    story->hit_migrated = migrated * w->options.block_tokens;
+    story->hit_host = host * w->options.block_tokens;
+    if (match->partial_tokens &&
+        cop_worker_brought(job, cop_tree_origin(w->tree, match->partial_node)))
+        story->hit_host += match->partial_tokens;
+    story->hit_local = job->computed - story->hit_migrated - story->hit_host;
+    story->computed = job->request.prompt_tokens - job->computed;
 }
 
-static bool admit(cop_worker *w, cop_job *job, int64_t now_ns, cop_worker_actions *out)
+/* match: what is on the device. */
+static bool admit(cop_worker *w, cop_job *job, cop_match match, int64_t now_ns,
+                  cop_worker_actions *out)
 {
-    cop_match match = match_prompt(w, job);
     if (!reserve_for(w, job, &match, now_ns, out)) {
         if (!match.partial_tokens)
             return false;
@@ -161,13 +129,11 @@ static bool admit(cop_worker *w, cop_job *job, int64_t now_ns, cop_worker_action
     cop_request_story *story = &job->story;
     if (story->queue_end_ns == 0)
         story->queue_end_ns = story->transfer_end_ns = now_ns;
-    uint32_t hit = job->computed;
-    story->hit_migrated = migrated_blocks(w, job) * w->options.block_tokens;
-    story->hit_local = hit - story->hit_migrated;
-    story->computed = job->request.prompt_tokens - hit;
+    class_hits(w, job, &match);
     w->prompt_tokens += job->request.prompt_tokens;
-    w->hit_tokens += hit;
-    if (hit)
+    w->hit_tokens += job->computed;
+    w->host_hit_tokens += story->hit_host;
+    if (job->computed)
         cop_tree_touch(w->tree, match.partial_tokens ? match.partial_node : match.node, now_ns);
     if (match.partial_tokens) {
         cop_worker_action *copy = cop_worker_act(out, COP_ACT_COPY);
@@ -178,24 +144,61 @@ static bool admit(cop_worker *w, cop_job *job, int64_t now_ns, cop_worker_action
     return true;
 }
 
-/* First come, first served among those that wait for no transfer; the first that finds no room
- * makes the others wait, so that large prompts are not starved. */
+/* Too late: it recomputes, and what comes will serve others. */
+static void stop_waiting(cop_job *job, int64_t now_ns)
+{
+    job->awaits_transfer = false;
+    if (job->awaits_move)
+        job->moves_awaited = COP_MOVES_AWAITED;
+    job->awaits_move = 0;
+    if (job->story.queue_end_ns == 0)
+        job->story.queue_end_ns = now_ns;
+    job->story.transfer_end_ns = now_ns;
+}
+
+typedef enum { ADMITTED, AWAITS, NO_ROOM } verdict;
+
+/* Admits a job, or has what the host holds for it brought back. For want of room nothing changes. */
+static verdict try_to_admit(cop_worker *w, cop_job *job, int64_t now_ns, cop_worker_actions *out)
+{
+    uint32_t held = job->held;
+    if (held != COP_NO_BLOCK)
+        cop_tree_unpin(w->tree, held);
+    job->held = COP_NO_BLOCK;
+    cop_match match = cop_worker_match_prompt(w, job);
+    cop_host_verdict host = cop_worker_bring_back(w, job, &match, now_ns, out);
+    if (host == COP_HOST_AWAITED)
+        return AWAITS;
+    if (host == COP_HOST_WITHOUT && admit(w, job, cop_worker_device_part(w, &match), now_ns, out))
+        return ADMITTED;
+    if (held != COP_NO_BLOCK)
+        cop_tree_pin(w->tree, held);
+    job->held = held;
+    return NO_ROOM;
+}
+
+/* First come, first served among those that wait for no transfer or move; the first that finds no
+ * room makes the others wait, so that large prompts are not starved. */
 void cop_worker_admit(cop_worker *w, int64_t now_ns, cop_worker_actions *out)
 {
     cop_job **at = &w->waiting;
     while (*at && w->running_count < w->options.max_batch) {
         cop_job *job = *at;
-        if (job->awaits_transfer && now_ns < job->deadline_ns) {
+        bool awaits = job->awaits_transfer || job->awaits_move;
+        if (awaits && now_ns < job->deadline_ns) {
             at = &job->next;
             continue;
         }
-        if (job->awaits_transfer) { /* too late: recompute, the blocks will serve others */
-            job->awaits_transfer = false;
-            if (job->story.queue_end_ns == 0)
-                job->story.queue_end_ns = now_ns;
-            job->story.transfer_end_ns = now_ns;
+        if (awaits)
+            stop_waiting(job, now_ns);
+        verdict done = try_to_admit(w, job, now_ns, out);
+        if (done == AWAITS) {
+            at = &job->next;
+            continue;
         }
-        if (!admit(w, job, now_ns, out))
+        if (done == NO_ROOM && cop_worker_release_held(w, job->next))
+            continue; /* once more, with what was kept for those behind */
+        if (done == NO_ROOM)
             break;
         *at = job->next;
         job->next = NULL;
@@ -243,24 +246,16 @@ void cop_worker_build_step(cop_worker *w, cop_worker_actions *out)
     out->step_count = w->step_count;
 }
 
-/* Enters the blocks that are full now. Where the tree holds the same tokens already (another
+/* Enters the blocks that are full now. Where the device holds the same tokens already (another
  * request computed them meanwhile, to the same bits), that block is used and ours is freed. */
 static void enter_full_blocks(cop_worker *w, cop_job *job, int64_t now_ns, cop_worker_actions *out)
 {
     uint32_t block_tokens = w->options.block_tokens, full = job->computed / block_tokens;
     uint32_t node = job->node;
     for (uint32_t i = job->entered; i < full; i++) {
-        uint32_t superseded;
-        node = cop_tree_insert(w->tree, node, job->tokens + (size_t)i * block_tokens, block_tokens,
-                               job->blocks[i], COP_NO_TRANSFER, now_ns, &superseded);
-        if (superseded != COP_NO_BLOCK)
-            cop_pool_give(&w->pool, superseded);
-        if (node == job->blocks[i]) {
-            cop_worker_tell_inserted(w, out, node);
-        } else {
-            cop_pool_give(&w->pool, job->blocks[i]);
-            job->blocks[i] = node;
-        }
+        node = cop_worker_enter(w, node, job->tokens + (size_t)i * block_tokens, block_tokens,
+                                job->blocks[i], COP_NO_TRANSFER, now_ns, out);
+        job->blocks[i] = node;
     }
     if (full > job->entered) {
         cop_tree_pin(w->tree, node);
@@ -277,13 +272,9 @@ static void release_blocks(cop_worker *w, cop_job *job, int64_t now_ns)
     uint32_t block_tokens = w->options.block_tokens, tail = job->computed % block_tokens;
     uint32_t first_free = job->entered;
     if (uses_cache(w, job) && w->options.partial_blocks && tail) {
-        uint32_t superseded, own = job->blocks[job->entered];
-        uint32_t node =
-            cop_tree_insert(w->tree, job->node, job->tokens + (size_t)job->entered * block_tokens,
-                            tail, own, COP_NO_TRANSFER, now_ns, &superseded);
-        if (superseded != COP_NO_BLOCK)
-            cop_pool_give(&w->pool, superseded);
-        first_free += node == own;
+        cop_worker_enter(w, job->node, job->tokens + (size_t)job->entered * block_tokens, tail,
+                         job->blocks[job->entered], COP_NO_TRANSFER, now_ns, NULL);
+        first_free++;
     }
     for (uint32_t i = first_free; i < job->block_count; i++)
         cop_pool_give(&w->pool, job->blocks[i]);

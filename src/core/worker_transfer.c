@@ -62,7 +62,8 @@ static uint32_t *path_tokens(const cop_worker *w, cop_arena *arena, const uint32
     return tokens;
 }
 
-/* Pins the path and offers it; offers nothing if it is gone. */
+/* Pins the path and offers it, as far as it is on the device, for a transport moves blocks of the
+ * pool. Offers nothing if that is gone. */
 void cop_worker_plan_send(cop_worker *w, const cop_worker_event *event, cop_worker_actions *out)
 {
     const cop_plan *plan = &event->plan;
@@ -73,16 +74,21 @@ void cop_worker_plan_send(cop_worker *w, const cop_worker_event *event, cop_work
     uint32_t node = cop_tree_find(w->tree, plan->last_hash);
     if (node == COP_NO_BLOCK || cop_tree_depth(w->tree, node) != plan->end_block)
         return;
-    uint32_t *path = COP_ARENA_ARRAY(&out->arena, uint32_t, plan->end_block);
+    node = cop_tree_on_device(w->tree, node);
+    uint32_t blocks = cop_tree_depth(w->tree, node);
+    if (blocks < plan->end_block && blocks <= plan->have_block)
+        return;
+    uint32_t *path = COP_ARENA_ARRAY(&out->arena, uint32_t, blocks);
     cop_tree_path(w->tree, node, path);
     cop_tree_pin(w->tree, node);
     cop_leg *leg = have_leg(&w->outgoing, plan->id);
     leg->plan = *plan;
+    leg->plan.end_block = blocks;
     leg->node = node;
     offer->offer.tenant = cop_tree_tenant(w->tree, node);
-    offer->offer.blocks = plan->end_block;
+    offer->offer.blocks = blocks;
     offer->offer.block_ids = path;
-    offer->offer.tokens = path_tokens(w, &out->arena, path, plan->end_block);
+    offer->offer.tokens = path_tokens(w, &out->arena, path, blocks);
     offer->offer.outcome = COP_TRANSFER_DONE;
 }
 
@@ -180,7 +186,9 @@ static bool covered_meanwhile(const cop_worker *w, const cop_leg *leg, uint32_t 
 }
 
 /* Reserves blocks for what is missing here and accepts, or declines; or waits for an earlier transfer
- * to end that brings some of it. The leg's arrays last as long as the transport needs them. */
+ * to end that brings some of it. What both tiers hold together is not needed: it comes back by
+ * itself. But of what is needed something, all that is not on the device comes, to stand below
+ * blocks of the device. The leg's arrays last as long as the transport needs them. */
 static void answer_offer(cop_worker *w, cop_leg *leg, int64_t now_ns, cop_worker_actions *out)
 {
     uint32_t blocks = leg->offer_blocks, outcome = COP_TRANSFER_NEEDLESS;
@@ -190,15 +198,16 @@ static void answer_offer(cop_worker *w, cop_leg *leg, int64_t now_ns, cop_worker
     }
     uint32_t root = cop_tree_root(w->tree, leg->offer_tenant);
     cop_match held = cop_tree_match(w->tree, root, leg->tokens, blocks * w->options.block_tokens);
-    leg->from = held.blocks;
-    if (covered_meanwhile(w, leg, held.blocks))
+    cop_match device = cop_worker_device_part(w, &held);
+    leg->from = device.blocks;
+    if (covered_meanwhile(w, leg, device.blocks))
         return;
     if (held.blocks < blocks) {
-        uint32_t count = blocks - held.blocks;
+        uint32_t count = blocks - device.blocks;
         leg->blocks = cop_malloc(count * sizeof *leg->blocks);
-        cop_tree_pin(w->tree, held.node);
+        cop_tree_pin(w->tree, device.node);
         if (cop_worker_reserve(w, leg->blocks, count, now_ns, out)) {
-            leg->node = held.node;
+            leg->node = device.node;
             leg->count = count;
             leg->posted = true;
             leg->posted_ns = now_ns;
@@ -207,7 +216,7 @@ static void answer_offer(cop_worker *w, cop_leg *leg, int64_t now_ns, cop_worker
             answer(out, COP_ACT_ACCEPT, leg);
             return;
         }
-        cop_tree_unpin(w->tree, held.node);
+        cop_tree_unpin(w->tree, device.node);
         outcome = COP_TRANSFER_NO_ROOM;
     }
     answer(out, COP_ACT_ACCEPT, leg);
@@ -266,15 +275,9 @@ static void enter_received(cop_worker *w, cop_leg *leg, int64_t now_ns, cop_work
 {
     uint32_t block_tokens = w->options.block_tokens, node = leg->node;
     for (uint32_t i = 0; i < leg->count; i++) {
-        uint32_t superseded, block = leg->blocks[i];
-        node = cop_tree_insert(w->tree, node, leg->tokens + (size_t)(leg->from + i) * block_tokens,
-                               block_tokens, block, leg->plan.id, now_ns, &superseded);
-        if (superseded != COP_NO_BLOCK)
-            cop_pool_give(&w->pool, superseded);
-        if (node == block)
-            cop_worker_tell_inserted(w, out, node);
-        else
-            cop_pool_give(&w->pool, block);
+        const uint32_t *tokens = leg->tokens + (size_t)(leg->from + i) * block_tokens;
+        node = cop_worker_enter(w, node, tokens, block_tokens, leg->blocks[i], leg->plan.id, now_ns,
+                                out);
     }
 }
 

@@ -52,7 +52,7 @@ uint8_t cop_account_miss(const cop_requests_row *row, uint32_t block_tokens)
 double cop_account_gain(const cop_cost *cost, const cop_requests_row *row,
                         int64_t transfer_ended_ns)
 {
-    uint32_t local = row->hit_local_tokens;
+    uint32_t local = row->hit_local_tokens + row->hit_host_tokens;
     double without = cop_cost_prefill_ns(cost, row->prompt_tokens, local);
     double with = cop_cost_prefill_ns(cost, row->prompt_tokens, local + row->hit_migrated_tokens);
     int64_t until_ns =

@@ -8,6 +8,7 @@
 #include "base/rng.h"
 #include "core/evict/evict.h"
 #include "device/device.h"
+#include "drive/host_tier.h"
 #include "drive/launch.h"
 #include "drive/mover.h"
 #include "drive/setup.h"
@@ -34,6 +35,7 @@ struct cop_engine {
     cop_device *device;
     cop_mover *mover;       /* NULL until the start */
     uint32_t staging_slots; /* behind the host tier's; 0: none needed */
+    cop_host_tier host;
     cop_worker *core;
     cop_worker_actions actions;
     cop_sequence *sequences; /* [max_batch], of the batch in flight */
@@ -79,6 +81,7 @@ static cop_status open_parts(cop_engine *e, const cop_bus *bus, const cop_weight
         status = e->device_ops->open(&e->device, &device, err);
     if (status != COP_OK)
         return status;
+    e->host = (cop_host_tier){.ops = e->device_ops, .device = e->device};
     worker.capacity_blocks = e->device_ops->blocks(e->device);
     e->block = cop_malloc(e->device_ops->block_bytes(e->device));
     return cop_worker_open(&e->core, &worker, err);
@@ -115,6 +118,7 @@ void cop_engine_close(cop_engine *e)
     cop_mover_close(e->mover);
     if (e->device)
         e->device_ops->close(e->device);
+    cop_host_tier_fini(&e->host);
     cop_worker_close(e->core);
     cop_worker_actions_fini(&e->actions);
     for (size_t i = 0; i < e->arrival_count; i++) {
@@ -196,6 +200,18 @@ static cop_status time_batch(cop_engine *e, const cop_sequence *sequence, double
     return COP_OK;
 }
 
+/* The host tier's test compares with this worker's own speed; the router's cost is of all. */
+static void probe_host_tier(cop_engine *e, cop_greeting *g)
+{
+    cop_cost cost = {.block_bytes = (double)g->block_bytes,
+                     .block_tokens = (uint32_t)e->cfg->cache_block_tokens,
+                     .chunk_tokens = (uint32_t)e->cfg->scheduler_chunk_tokens};
+    cop_cost_fit(&cost, g->tokens + 1, g->pairs + 1, g->ns + 1, g->probes - 1); /* 0: warm-up */
+    cop_host_tier_probe(&e->host, (uint32_t)e->cfg->cache_host_blocks, &g->host_alpha_ns,
+                        &g->host_beta_ns);
+    cop_worker_set_cost(e->core, &cost, g->host_alpha_ns, g->host_beta_ns);
+}
+
 /* Steps of three sizes at an empty context, one at a deep context and a decode there: enough to
  * tell the cost of a step, of a token and of attention apart. The first size warms up. */
 cop_status cop_engine_probe(cop_engine *e, cop_greeting *g, cop_error *err)
@@ -233,6 +249,8 @@ cop_status cop_engine_probe(cop_engine *e, cop_greeting *g, cop_error *err)
     }
     free(tokens);
     free(blocks);
+    if (status == COP_OK && cfg->cache_host_blocks > 0)
+        probe_host_tier(e, g);
     return status;
 }
 
@@ -330,12 +348,12 @@ static void act_blocks(cop_engine *e, const cop_worker_action *action, cop_messa
 }
 
 /* recompute_ns is filled in by the front end, which has the cost model. */
-static void act_eviction_rows(cop_engine *e, const cop_worker_action *action, int64_t now_ns)
+static void say_eviction_rows(cop_engine *e, const cop_evicted *evicted, uint32_t count,
+                              bool to_host, int64_t now_ns)
 {
-    uint32_t count = action->blocks.evicted_count;
     cop_evictions_row *rows = cop_calloc(count, sizeof *rows);
     for (uint32_t i = 0; i < count; i++) {
-        const cop_evicted *gone = &action->blocks.evicted[i];
+        const cop_evicted *gone = &evicted[i];
         rows[i].evicted_ns = now_ns;
         rows[i].age_ns = gone->age_ns;
         rows[i].idle_ns = gone->idle_ns;
@@ -344,6 +362,8 @@ static void act_eviction_rows(cop_engine *e, const cop_worker_action *action, in
         rows[i].depth_tokens = gone->depth_tokens;
         rows[i].tokens = gone->tokens;
         rows[i].uses = gone->uses;
+        rows[i].tier = (uint8_t)gone->tier;
+        rows[i].to_host = to_host;
     }
     cop_say(to_front_end(e), COP_SAY_EVICTION_ROWS, rows, count * sizeof *rows, NULL, 0, NULL, 0);
     free(rows);
@@ -394,7 +414,14 @@ static cop_status perform(cop_engine *e, const cop_worker_action *action, int64_
         break;
     case COP_ACT_EVICTED:
         act_blocks(e, action, COP_SAY_EVICTED);
-        act_eviction_rows(e, action, now_ns);
+        say_eviction_rows(e, action->blocks.evicted, action->blocks.evicted_count, false, now_ns);
+        break;
+    case COP_ACT_MOVE_OUT:
+        say_eviction_rows(e, action->tier.demoted, action->tier.count, true, now_ns);
+        cop_host_tier_perform(&e->host, action);
+        break;
+    case COP_ACT_MOVE_IN:
+        cop_host_tier_perform(&e->host, action);
         break;
     case COP_ACT_FIRST_TOKEN:
     case COP_ACT_FINISHED:
@@ -629,6 +656,19 @@ static cop_status poll_transport(cop_engine *e, bool *busy, cop_error *err)
     return status;
 }
 
+static cop_status poll_host_tier(cop_engine *e, bool *busy, cop_error *err)
+{
+    cop_status status = COP_OK;
+    uint64_t id;
+    while (status == COP_OK && cop_host_tier_poll(&e->host, &id)) {
+        *busy = true;
+        cop_worker_event event = {
+            .kind = COP_WORKER_MOVED_IN, .now_ns = run_now(e), .moved = {.id = id}};
+        status = tell(e, &event, err);
+    }
+    return status;
+}
+
 static void report_gauges(cop_engine *e, int64_t now_ns)
 {
     cop_worker_gauges g = cop_worker_read(e->core);
@@ -642,6 +682,8 @@ static void report_gauges(cop_engine *e, int64_t now_ns)
         .running = g.running,
         .used_blocks = g.used_blocks,
         .pinned_blocks = g.pinned_blocks,
+        .host_blocks = g.host_blocks,
+        .host_hit_tokens = g.host_hit_tokens,
     };
     cop_say(to_front_end(e), COP_SAY_GAUGES, &row, sizeof row, NULL, 0, NULL, 0);
 }
@@ -651,6 +693,8 @@ cop_status cop_engine_poll(cop_engine *e, bool *busy, cop_error *err)
     cop_status status = poll_device(e, busy, err);
     if (status == COP_OK)
         status = poll_transport(e, busy, err);
+    if (status == COP_OK)
+        status = poll_host_tier(e, busy, err);
     int64_t now_ns = run_now(e);
     if (status == COP_OK && cop_worker_deadline_ns(e->core) <= now_ns) {
         *busy = true;

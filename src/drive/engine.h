@@ -18,6 +18,7 @@ typedef struct {
     uint32_t pool_blocks, probes;
     uint64_t block_bytes;
     double tokens[COP_PROBES], pairs[COP_PROBES], ns[COP_PROBES]; /* of engine steps */
+    double host_alpha_ns, host_beta_ns; /* moves in from the host tier; 0 without one */
     char device[96], host[64];
 } cop_greeting;
 
@@ -31,7 +32,8 @@ const char *cop_engine_device_identity(const cop_engine *engine); /* see device.
 size_t cop_engine_block_bytes(const cop_engine *engine);
 void cop_engine_close(cop_engine *engine);
 
-/* Runs a few prefills and a decode and fills the greeting with their times. */
+/* Runs a few prefills and a decode, and with a host tier some moves, and fills the greeting with
+ * their times. */
 cop_status cop_engine_probe(cop_engine *engine, cop_greeting *greeting, cop_error *err);
 
 /* kv: what moves blocks of cop_engine_block_bytes; borrowed. clock_to_run_ns: what to add to

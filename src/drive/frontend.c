@@ -170,6 +170,10 @@ static cop_status open_record(cop_frontend *f, cop_error *err)
     cop_record_float(r, "cost.link_alpha_ns", f->cost.link_alpha_ns);
     cop_record_float(r, "cost.link_beta_ns", f->cost.link_beta_ns);
     cop_record_float(r, "cost.recompute_transfer_ratio", recompute_transfer_ratio(f));
+    if (f->cfg->cache_host_blocks > 0) {
+        cop_record_float(r, "cost.host_alpha_ns", f->options.greetings[0].host_alpha_ns);
+        cop_record_float(r, "cost.host_beta_ns", f->options.greetings[0].host_beta_ns);
+    }
     return cop_record_start(r, err);
 }
 

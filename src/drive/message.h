@@ -20,7 +20,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { COP_MESSAGE_VERSION = 1 };
+enum { COP_MESSAGE_VERSION = 2 };
 
 typedef enum {
     /* front end -> worker */
@@ -77,8 +77,8 @@ _Static_assert(sizeof(cop_say_blocks) == 8, "layout; hashes behind it stay align
 _Static_assert(sizeof(cop_say_ended) == 72, "layout");
 _Static_assert(sizeof(cop_request_story) == 104, "layout");
 _Static_assert(sizeof(cop_steps_row) == 48, "layout, 4 bytes of padding at the end");
-_Static_assert(sizeof(cop_evictions_row) == 56, "layout");
-_Static_assert(sizeof(cop_workers_row) == 56, "layout, 4 bytes of padding at the end");
+_Static_assert(sizeof(cop_evictions_row) == 64, "layout, 6 bytes of padding at the end");
+_Static_assert(sizeof(cop_workers_row) == 64, "layout");
 
 /* Appends one entry: the fixed struct and up to two arrays. */
 void cop_say(cop_buffer *frame, cop_message_kind kind, const void *body, size_t bytes,

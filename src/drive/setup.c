@@ -89,6 +89,7 @@ void cop_setup_worker(cop_worker_options *out, const cop_config *cfg)
     *out = (cop_worker_options){
         .block_tokens = (uint32_t)cfg->cache_block_tokens,
         .capacity_blocks = (uint32_t)cfg->cache_capacity_blocks,
+        .host_blocks = (uint32_t)cfg->cache_host_blocks,
         .max_batch = (uint32_t)cfg->scheduler_max_batch,
         .chunk_tokens = (uint32_t)cfg->scheduler_chunk_tokens,
         .eviction = cfg->cache_eviction,

@@ -184,7 +184,11 @@ def known_tables():
         "decisions": decisions,
         "transfers": transfers,
         "steps": steps,
-        "evictions": [{"worker": 0, "tokens": 16}, {"worker": 0, "tokens": 7}],
+        "evictions": [
+            {"worker": 0, "tokens": 16, "to_host": 1},
+            {"worker": 0, "tokens": 16, "tier": 1},
+            {"worker": 0, "tokens": 7},
+        ],
         "workers": [{"worker": w, "sampled_ns": 0} for w in range(3)],
     }
 

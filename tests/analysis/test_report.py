@@ -95,7 +95,7 @@ class Numbers(FolderTest):
              "migrated_ratio": 0.096, "ideal_ratio": 0.576, "best_ratio": 0.48,
              "predicted_ratio": 0.384, "of_ideal": 250 / 288},
         )  # fmt: skip
-        self.agrees(self.got["evictions"], {"blocks": 2, "tokens": 23})
+        self.agrees(self.got["evictions"], {"blocks": 2, "tokens": 23, "demoted_blocks": 1})
 
     def test_misses(self):
         misses = self.got["misses"]

@@ -53,6 +53,8 @@ class Exact(ClusterTest):
         self.assertGreater(len(record["evictions"]), 100)
         self.assertGreater(record["steps"]["decode_sequences"].max(), 2, "no mixed batch")
 
+        self.compare_host_tiers(reference)
+
         for chunk in (1, 7, 100):
             self.compare(reference, f"chunk{chunk}.h5", 2, {"scheduler.chunk_tokens": chunk})
 
@@ -81,6 +83,35 @@ class Exact(ClusterTest):
         late = waited[(waited["transfer_ns"] + waited["queue_ns"] >= 1000000) &
                       (waited["hit_migrated_tokens"] == 0)]
         self.assertGreater(len(late), 0, "no transfer came late")
+
+    def compare_host_tiers(self, reference):
+        """A roomy host tier; one beside transfers, whose sources and destinations have it; and one
+        of a single slot below a pool that hardly holds the requests that run."""
+        record, rows = self.compare(reference, "host.h5", 1, {"cache.host_blocks": 300})
+        self.assertGreater(rows["hit_host_tokens"].sum(), rows["prompt_tokens"].sum() // 10)
+        waited = rows[rows["hit_host_tokens"] > 0]
+        self.assertGreater((waited["transfer_ns"] > 0).sum(), len(waited) // 2)
+        in_vain = (rows["transfer_ns"] > 0) & (rows["hit_host_tokens"] == 0)
+        self.assertLess(in_vain.sum(), len(waited) // 10, "what came was not kept")
+        left, slots = record["evictions"][:], record["workers"]["host_blocks"]
+        kept = left[left["to_host"] == 1]
+        self.assertTrue((kept["tier"] == 0).all() and (kept["tokens"] == 16).all())
+        self.assertTrue(((left["tier"] == 1) & (left["to_host"] == 0)).any(), "no slot changed hands")
+        self.assertTrue(0 < slots.max() <= 300)
+        self.assertEqual(record["workers"]["host_hit_tokens"].max(), rows["hit_host_tokens"].sum())
+        self.assertGreater(record.attrs["cost.host_beta_ns"], 0)
+
+        record, rows = self.compare(reference, "host_pull.h5", 3, {
+            "cache.host_blocks": 40,
+            "router.policy": "round_robin", "migration.policy": "pull",
+            "transport.link.bandwidth_mb_s": 200})
+        self.assertGreater(rows["hit_host_tokens"].sum(), 500)
+        self.assertGreater(rows["hit_migrated_tokens"].sum(), 0)
+
+        record, rows = self.compare(reference, "host_tight.h5", 1, {
+            "cache.host_blocks": 1, "cache.capacity_blocks": 48})
+        self.assertLessEqual(record["workers"]["host_blocks"].max(), 1)
+        self.assertGreater(len(record["evictions"]), 1000)
 
     def test_float32_and_eviction_policies(self):
         off = self.run_cluster(1, "off32.h5", {"cache.enabled": "false",

@@ -1,5 +1,5 @@
-"""One cluster with everything on, for builds with sanitizers: pulls, replicas, faults, eviction; and
-one that replays conversations."""
+"""One cluster with everything on, for builds with sanitizers: pulls, replicas, faults, eviction, a
+host tier; and one that replays conversations."""
 import unittest
 
 from cluster import ClusterTest
@@ -11,13 +11,14 @@ class Sanitized(ClusterTest):
         settings = {"workload.requests": 90, "workload.rate": 5, "router.policy": "round_robin",
                     "fault.transfer_fail_rate": 0.2, "fault.transfer_corrupt_rate": 0.2}
         done = evicted = 0
-        for migration, blocks in (("pull", 400), ("replicate_hot", 60)):
+        for migration, blocks, host in (("pull", 400, 0), ("replicate_hot", 60, 30)):
             record = self.run_cluster(3, f"{migration}.h5", {
                 **settings, "migration.policy": migration, "migration.hot_count": 3,
-                "cache.capacity_blocks": blocks})
+                "cache.capacity_blocks": blocks, "cache.host_blocks": host})
             rows = self.check_sums(record)
             self.assertEqual(len(rows), 90)
             evicted += len(record["evictions"])
+            self.assertEqual((record["evictions"]["to_host"] == 1).any(), host > 0)
             done += (record["transfers"]["outcome"] == 0).sum()
         self.assertGreater(evicted, 0)
         self.assertGreater(done, 0)

@@ -5,7 +5,12 @@
  * some of which fail, arrive late or arrive broken; by a transport that carries them as they come, or
  * by one that carries them in the order of their ids (base/turns.h) and must never stand still. Some
  * answers end early, some requests keep out of the cache, and now and then a part of it is cut away
- * between two steps. */
+ * between two steps.
+ *
+ * Where there is a host tier, moves are done late, in the order of the calls: a move out reads its
+ * blocks at the call, as the device orders it before whatever reuses them, but the slot is written
+ * later; a move in breaks what its blocks held at the call and fills them later. What the worker told
+ * the router of full blocks is compared with what it matches. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -15,6 +20,7 @@
 
 #include "base/alloc.h"
 #include "base/hash.h"
+#include "base/map.h"
 #include "base/rng.h"
 #include "base/turns.h"
 #include "core/worker.h"
@@ -30,6 +36,9 @@ typedef struct {
     bool cache, partial, faults;
     const char *eviction;
     bool in_turns; /* the transport */
+    bool cuts;
+    uint32_t host;
+    double host_block_ns; /* what a move takes for each block, a token being 1; 0: no cost model */
 } setting;
 
 /* An event on its way to a worker, with copies of its arrays. From WORKERS: from the router. */
@@ -41,10 +50,22 @@ typedef struct {
     uint32_t payload_blocks;
 } letter;
 
+/* A move that the device has not done yet. */
+typedef struct {
+    bool in;
+    uint64_t id;
+    uint32_t *blocks, *slots, count;
+    uint64_t *values; /* out: u64[count * block_tokens] */
+} device_move;
+
 typedef struct {
     cop_worker *core;
     cop_worker_actions actions;
     uint64_t *slots; /* [capacity * block_tokens] */
+    uint64_t *host;  /* [host * block_tokens] */
+    device_move *moves;
+    size_t move_count, move_capacity;
+    cop_map told; /* hashes that the router has heard of; 1: held */
     cop_step_sequence step[64];
     uint32_t step_count;
     uint32_t finished;
@@ -56,7 +77,7 @@ typedef struct {
 
 typedef struct {
     setting s;
-    cop_rng rng;
+    cop_rng rng, look; /* look: which of the requests is compared */
     node nodes[WORKERS];
     letter *mail;
     size_t mail_count, mail_capacity;
@@ -67,6 +88,7 @@ typedef struct {
     bool done[REQUESTS], no_cache[REQUESTS];
     uint64_t ended_early, cut;
     uint64_t hits, migrated, transfers_done, transfers_failed, copies, evicted;
+    uint64_t hit_host, moved_out, moved_in; /* tokens; blocks */
     int64_t now;
 } world;
 
@@ -212,8 +234,43 @@ static void finish(world *w, const cop_request_story *story)
     assert_true(story->transfer_end_ns <= story->prefill_start_ns);
     assert_true(story->prefill_start_ns <= story->prefill_end_ns);
     assert_true(story->prefill_end_ns <= story->finished_ns);
-    w->hits += story->hit_local + story->hit_migrated;
+    w->hits += story->hit_local + story->hit_migrated + story->hit_host;
     w->migrated += story->hit_migrated;
+    w->hit_host += story->hit_host;
+}
+
+static void act_move(world *w, node *n, const cop_worker_action *a)
+{
+    size_t block_values = w->s.block_tokens;
+    COP_GROW(n->moves, n->move_capacity, n->move_count + 1);
+    device_move *m = &n->moves[n->move_count++];
+    *m = (device_move){.in = a->kind == COP_ACT_MOVE_IN,
+                       .id = a->tier.id,
+                       .blocks = copy_tokens(a->tier.blocks, a->tier.count),
+                       .slots = copy_tokens(a->tier.slots, a->tier.count),
+                       .count = a->tier.count};
+    if (!m->in)
+        m->values = cop_malloc(m->count * block_values * sizeof *m->values);
+    for (uint32_t i = 0; i < m->count; i++) {
+        assert_true(m->slots[i] < w->s.host && m->blocks[i] < w->s.capacity);
+        uint64_t *block = slot(w, n, m->blocks[i], 0);
+        if (m->in)
+            memset(block, 0xa5, block_values * sizeof *block);
+        else
+            memcpy(m->values + i * block_values, block, block_values * sizeof *block);
+    }
+    *(m->in ? &w->moved_in : &w->moved_out) += m->count;
+}
+
+/* INSERTED and EVICTED alternate for every block. */
+static void act_told(const world *w, node *n, const cop_worker_action *a)
+{
+    bool held = a->kind == COP_ACT_INSERTED;
+    for (uint32_t i = 0; i < a->blocks.count; i++) {
+        const uint32_t *before = cop_map_get(&n->told, a->blocks.hashes[i]);
+        assert_true(w->cut || (before && *before) == !held);
+        cop_map_put(&n->told, a->blocks.hashes[i], held);
+    }
 }
 
 static void perform(world *w, uint32_t self)
@@ -245,6 +302,11 @@ static void perform(world *w, uint32_t self)
             break;
         case COP_ACT_EVICTED:
             w->evicted += a->blocks.evicted_count;
+            act_told(w, n, a);
+            break;
+        case COP_ACT_MOVE_OUT:
+        case COP_ACT_MOVE_IN:
+            act_move(w, n, a);
             break;
         case COP_ACT_FINISHED:
             finish(w, &a->story);
@@ -260,6 +322,7 @@ static void perform(world *w, uint32_t self)
             w->transfers_failed += a->ended.outcome != COP_TRANSFER_DONE;
             break;
         case COP_ACT_INSERTED:
+            act_told(w, n, a);
             break;
         }
     }
@@ -311,6 +374,43 @@ static void finish_step(world *w, uint32_t self)
     event.step.started_ns = w->now;
     event.step.ended_ns = w->now + 1;
     tell(w, self, &event);
+}
+
+/* The device does the first of its moves. */
+static void do_move(world *w, uint32_t self)
+{
+    node *n = &w->nodes[self];
+    size_t block_values = w->s.block_tokens;
+    device_move m = n->moves[0];
+    memmove(n->moves, n->moves + 1, --n->move_count * sizeof *n->moves);
+    for (uint32_t i = 0; i < m.count; i++) {
+        uint64_t *host = n->host + m.slots[i] * block_values;
+        if (m.in)
+            memcpy(slot(w, n, m.blocks[i], 0), host, block_values * sizeof *host);
+        else
+            memcpy(host, m.values + i * block_values, block_values * sizeof *host);
+    }
+    free(m.blocks);
+    free(m.slots);
+    free(m.values);
+    cop_worker_event event = {.kind = COP_WORKER_MOVED_IN, .moved = {.id = m.id}};
+    if (m.in)
+        tell(w, self, &event);
+}
+
+/* The router has heard of a block if and only if the worker has it, on either tier. Nobody tells it
+ * of cuts. */
+static void compare_told(const world *w, node *n, uint32_t id)
+{
+    uint32_t matched = cop_worker_match(n->core, w->tenant[id], w->tokens[id], w->prompt[id]);
+    uint64_t hash = cop_hash_root(w->tenant[id]);
+    for (uint32_t b = 0; (b + 1) * w->s.block_tokens <= w->prompt[id]; b++) {
+        hash =
+            cop_hash_block(hash, w->tokens[id] + (size_t)b * w->s.block_tokens, w->s.block_tokens);
+        const uint32_t *told = cop_map_get(&n->told, hash);
+        bool held = (b + 1) * w->s.block_tokens <= matched;
+        assert_true((told && *told) == held || (w->cut && !held));
+    }
 }
 
 /* Mail between a pair keeps its order, between pairs there is none: the oldest letter of a random
@@ -435,7 +535,7 @@ static uint32_t finished_requests(const world *w)
 static bool all_idle(const world *w)
 {
     for (uint32_t i = 0; i < WORKERS; i++)
-        if (!cop_worker_idle(w->nodes[i].core))
+        if (!cop_worker_idle(w->nodes[i].core) || w->nodes[i].move_count)
             return false;
     return w->mail_count == 0;
 }
@@ -445,8 +545,10 @@ static void run_world(const setting *s, uint64_t seed, world *w)
     memset(w, 0, sizeof *w);
     w->s = *s;
     cop_rng_init(&w->rng, seed, 0);
+    cop_rng_init(&w->look, seed, 1);
     cop_worker_options options = {.block_tokens = s->block_tokens,
                                   .capacity_blocks = s->capacity,
+                                  .host_blocks = s->host,
                                   .max_batch = s->max_batch,
                                   .chunk_tokens = s->chunk,
                                   .eviction = s->eviction,
@@ -457,6 +559,11 @@ static void run_world(const setting *s, uint64_t seed, world *w)
     for (uint32_t i = 0; i < WORKERS; i++) {
         assert_int_equal(cop_worker_open(&w->nodes[i].core, &options, &err), COP_OK);
         w->nodes[i].slots = cop_calloc((size_t)s->capacity * s->block_tokens, sizeof(uint64_t));
+        w->nodes[i].host = cop_calloc((size_t)s->host * s->block_tokens, sizeof(uint64_t));
+        cop_map_init(&w->nodes[i].told);
+        cop_cost cost = {.per_token_ns = 1, .block_bytes = 1, .block_tokens = s->block_tokens};
+        if (s->host_block_ns > 0)
+            cop_worker_set_cost(w->nodes[i].core, &cost, 1, s->host_block_ns);
     }
     uint32_t submitted = 0;
     uint64_t transfer = 0;
@@ -470,12 +577,17 @@ static void run_world(const setting *s, uint64_t seed, world *w)
             deliver_one(w);
         else if (choice < 7 && w->nodes[any].step_count)
             finish_step(w, any);
-        else if (submitted && !w->nodes[any].step_count && cop_rng_below(&w->rng, 30) == 0)
+        else if (w->nodes[any].move_count && cop_rng_below(&w->rng, 4))
+            do_move(w, any);
+        else if (s->cuts && submitted && !w->nodes[any].step_count &&
+                 cop_rng_below(&w->rng, 30) == 0)
             truncate_some(w, any, submitted);
         else if (cop_worker_deadline_ns(w->nodes[any].core) <= w->now)
             tell(w, any, &(cop_worker_event){.kind = COP_WORKER_TICK});
         else
             w->now++;
+        if (submitted)
+            compare_told(w, &w->nodes[any], (uint32_t)cop_rng_below(&w->look, submitted));
     }
     for (uint32_t id = 0; id < REQUESTS; id++)
         assert_true(w->done[id]);
@@ -486,11 +598,20 @@ static void end_world(world *w)
     for (uint32_t i = 0; i < WORKERS; i++) {
         cop_worker_gauges gauges = cop_worker_read(w->nodes[i].core);
         assert_int_equal(gauges.pinned_blocks, 0);
+        if (!w->s.cuts) { /* every slot holds a block, and is given back with it */
+            cop_worker_truncate(w->nodes[i].core, 0, NULL, 0);
+            cop_worker_truncate(w->nodes[i].core, 1, NULL, 0);
+            gauges = cop_worker_read(w->nodes[i].core);
+            assert_int_equal(gauges.used_blocks + gauges.host_blocks, 0);
+        }
         cop_worker_close(w->nodes[i].core);
         cop_worker_actions_fini(&w->nodes[i].actions);
         assert_int_equal(w->nodes[i].turns.count, 0);
         cop_turns_fini(&w->nodes[i].turns);
         free(w->nodes[i].slots);
+        free(w->nodes[i].host);
+        free(w->nodes[i].moves);
+        cop_map_fini(&w->nodes[i].told);
     }
     for (uint32_t id = 0; id < REQUESTS; id++)
         free(w->tokens[id]);
@@ -500,16 +621,16 @@ static void end_world(world *w)
 static void test_every_step_sees_the_right_context(void **state)
 {
     static const setting settings[] = {
-        {4, 200, 8, 16, true, true, false, "lru", false},
-        {4, 90, 8, 7, true, true, true, "lru", false},
-        {4, 90, 3, 1, true, false, true, "fifo", false},
-        {1, 330, 4, 32, true, true, true, "lfu", false},
-        {16, 24, 6, 256, true, true, true, "lru", false},
-        {16, 22, 2, 5, true, true, false, "lfu", false},
-        {5, 80, 16, 11, false, true, false, "fifo", false},
-        {4, 200, 8, 16, true, true, false, "lru", true},
-        {4, 90, 8, 7, true, true, true, "lru", true},
-        {1, 330, 4, 32, true, true, true, "lfu", true},
+        {4, 200, 8, 16, true, true, false, "lru", false, true, 0, 0},
+        {4, 90, 8, 7, true, true, true, "lru", false, true, 0, 0},
+        {4, 90, 3, 1, true, false, true, "fifo", false, true, 0, 0},
+        {1, 330, 4, 32, true, true, true, "lfu", false, true, 0, 0},
+        {16, 24, 6, 256, true, true, true, "lru", false, true, 0, 0},
+        {16, 22, 2, 5, true, true, false, "lfu", false, true, 0, 0},
+        {5, 80, 16, 11, false, true, false, "fifo", false, true, 0, 0},
+        {4, 200, 8, 16, true, true, false, "lru", true, true, 0, 0},
+        {4, 90, 8, 7, true, true, true, "lru", true, true, 0, 0},
+        {1, 330, 4, 32, true, true, true, "lfu", true, true, 0, 0},
     };
     static world w;
     uint64_t seed = 20240611;
@@ -534,11 +655,43 @@ static void test_every_step_sees_the_right_context(void **state)
     }
 }
 
+/* Host tiers large and of one slot, blocks of one token, moves for nothing and dear ones, no cost. */
+static void test_two_tiers(void **state)
+{
+    static const setting settings[] = {
+        {4, 90, 8, 16, true, true, false, "lru", false, false, 60, 0},
+        {4, 90, 8, 7, true, true, true, "lru", true, true, 200, 1},
+        {4, 90, 3, 16, true, false, true, "fifo", false, false, 30, 0.5},
+        {1, 330, 4, 32, true, true, true, "lfu", true, true, 200, 0},
+        {16, 24, 6, 256, true, true, true, "lru", false, false, 40, 6},
+        {16, 22, 2, 5, true, true, false, "lfu", true, false, 1, 0},
+        {4, 90, 8, 16, true, true, true, "lru", false, false, 60, 1e9},
+    };
+    static world w;
+    uint64_t seed = 20241124;
+    printf("seed %llu\n", (unsigned long long)seed);
+    for (size_t i = 0; i < sizeof settings / sizeof settings[0]; i++) {
+        run_world(&settings[i], seed + i, &w);
+        printf("setting %zu: %llu hit tokens (%llu migrated, %llu host), %llu moved out, %llu in, "
+               "%llu evicted, %llu cut\n",
+               i, (unsigned long long)w.hits, (unsigned long long)w.migrated,
+               (unsigned long long)w.hit_host, (unsigned long long)w.moved_out,
+               (unsigned long long)w.moved_in, (unsigned long long)w.evicted,
+               (unsigned long long)w.cut);
+        assert_true(w.moved_out > 500 && w.evicted > 100 && w.migrated > 0);
+        if (settings[i].host_block_ns < 1e6)
+            assert_true(w.hit_host > 0 && w.moved_in > 0);
+        else
+            assert_int_equal(w.hit_host + w.moved_in, 0);
+        end_world(&w);
+    }
+}
+
 /* The tokens that are generated depend on the prompt alone: with and without the cache. */
 static void test_first_tokens_do_not_depend_on_the_cache(void **state)
 {
     static world with;
-    setting s = {4, 200, 8, 16, true, true, true, "lru", false};
+    setting s = {4, 200, 8, 16, true, true, true, "lru", false, true, 0, 0};
     run_world(&s, 5, &with);
     for (uint32_t id = 0; id < REQUESTS; id++) {
         uint64_t value = cop_hash_root(with.tenant[id]);
@@ -608,6 +761,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_step_sees_the_right_context),
+        cmocka_unit_test(test_two_tiers),
         cmocka_unit_test(test_first_tokens_do_not_depend_on_the_cache),
         cmocka_unit_test(test_answers_wait_for_smaller_transfers_only),
     };

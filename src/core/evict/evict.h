@@ -1,8 +1,8 @@
 /* Eviction policies: a key per block, the lowest leaves first. A policy is one file and one row.
  *
- * The key is computed when a block becomes an unpinned leaf, and again when an unpinned leaf is
- * touched. That suffices: nothing else changes what a key is made of, and a block above a leaf is
- * no leaf. Sequence numbers are unique and count every touch and insertion of the tree; a path is
+ * The key is computed when a block becomes an unpinned end of its tier (a leaf, or on the device one
+ * with blocks of the host alone below it), and again when such a block is touched. That suffices:
+ * nothing else changes what a key is made of, and a block above an end is none. Sequence numbers are unique and count every touch and insertion of the tree; a path is
  * touched deepest first, so that of two blocks used together the deeper has the lower number and
  * goes first. */
 #ifndef COP_CORE_EVICT_EVICT_H
