@@ -48,4 +48,6 @@ if(TARGET coppice_kernels)
         coppice_cuda_plugin(coppice_cuda ${CMAKE_BINARY_DIR} OFF coppice_kernels
                             CUDA::cudart_static CUDA::cublasLt)
     endif()
+    install(TARGETS coppice_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR}/coppice
+            COMPONENT library)
 endif()

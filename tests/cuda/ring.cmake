@@ -1,5 +1,6 @@
 # Tests of the CUDA side: tests/cuda/test_*.c, each built twice.
 #     emulated.<name>   label emulated: the kernels run on the processor, everywhere
+#     checked.<name>    the same, every access to memory checked: minutes, so only by `ninja checked`
 #     cuda.<name>       label cuda: the real kernels, where nvcc was found; status 77 (skipped)
 #                       where there is no device
 # COP_EMULATED says which.
@@ -13,6 +14,7 @@ function(coppice_cuda_tests ring plugin) # ring plugin LIBRARIES...
         get_filename_component(name ${source} NAME_WE)
         set(program ${ring}_${name})
         add_executable(${program} ${source})
+        set_target_properties(${program} PROPERTIES EXCLUDE_FROM_ALL $<STREQUAL:${ring},checked>)
         # Those that look into the plugin have its parts, and so its libraries.
         file(STRINGS ${source} of_plugin REGEX "^#include \"cuda/")
         if(of_plugin)
@@ -21,9 +23,15 @@ function(coppice_cuda_tests ring plugin) # ring plugin LIBRARIES...
         target_link_libraries(${program} PRIVATE ${ARGN} coppice_device coppice_base
                               PkgConfig::CMOCKA m)
         target_compile_definitions(${program} PRIVATE
-                                   COP_EMULATED=$<STREQUAL:${ring},emulated>)
+                                   COP_EMULATED=$<NOT:$<STREQUAL:${ring},cuda>>)
         set_target_properties(${program} PROPERTIES
                               RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+        if(ring STREQUAL checked)
+            add_test(NAME ${ring}.${name} COMMAND ${program} CONFIGURATIONS Checked)
+            add_dependencies(checked ${program})
+            set_tests_properties(${ring}.${name} PROPERTIES LABELS ${ring} TIMEOUT 3600)
+            continue()
+        endif()
         add_test(NAME ${ring}.${name} COMMAND ${program})
         set_tests_properties(${ring}.${name} PROPERTIES LABELS ${ring} TIMEOUT 600)
         if(ring STREQUAL cuda) # one at a time on a device
@@ -44,6 +52,15 @@ endif()
 
 if(TARGET coppice_kernels_emulated)
     coppice_cuda_tests(emulated coppice_cuda_emulated coppice_kernels_emulated coppice_cuda_emulator)
+endif()
+if(TARGET coppice_kernels_checked)
+    coppice_cuda_plugin(coppice_cuda_checked ${CMAKE_BINARY_DIR}/tests/checked ${with_nccl}
+                        coppice_kernels_checked coppice_cuda_emulator)
+    set_target_properties(coppice_cuda_checked PROPERTIES EXCLUDE_FROM_ALL ON)
+    add_custom_target(checked COMMAND ${CMAKE_CTEST_COMMAND} -C Checked -L checked
+                      --no-tests=error --output-on-failure WORKING_DIRECTORY ${CMAKE_BINARY_DIR}
+                      USES_TERMINAL VERBATIM)
+    coppice_cuda_tests(checked coppice_cuda_checked coppice_kernels_checked coppice_cuda_emulator)
 endif()
 if(TARGET coppice_kernels)
     coppice_cuda_tests(cuda coppice_cuda coppice_kernels)
