@@ -135,8 +135,7 @@ static run *serve(const cop_workload_options *o, uint64_t server_seed, observer 
 static void test_same_options_same_requests(void **state)
 {
     print_message("seed %llu\n", (unsigned long long)seed);
-    for (cop_arrival_process arrival = COP_ARRIVAL_POISSON; arrival <= COP_ARRIVAL_ONOFF;
-         arrival++) {
+    for (cop_arrival_process arrival = COP_ARRIVAL_POISSON; arrival <= COP_ARRIVAL_ONOFF; arrival++) {
         cop_workload_options o = small_options();
         o.arrival = arrival;
         run *a = serve(&o, 1, NULL, NULL), *b = serve(&o, 2, NULL, NULL);
