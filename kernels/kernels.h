@@ -3,7 +3,8 @@
  * Every pointer is device memory, unless said; a launcher queues its kernel on `stream`, never
  * blocks, allocates nothing, may be captured in a graph, and returns what the launch returned. BF16
  * values travel as uint16_t, activations are rounded to BF16 where they are stored, sums are
- * float32. Matrices are row-major. Rows of a batch are its tokens, sequence after sequence.
+ * float32. Matrices are row-major and begin at multiples of 16 bytes. Rows of a batch are its
+ * tokens, sequence after sequence.
  *
  * A step, in the order of its launches (G: a matrix product by cuBLASLt):
  *
@@ -52,7 +53,7 @@ typedef struct {
     uint32_t sequence, query;
 } cop_cuda_tile;
 
-enum { COP_QUERY_TILE = 64 };
+enum { COP_QUERY_TILE = 128 };
 
 /* How a sampled row becomes a token. */
 typedef struct {
@@ -103,9 +104,10 @@ cudaError_t cop_cuda_place_qkv(const cop_cuda_shape *shape, const cop_cuda_batch
 
 /* Attention of the tokens of each tile over their sequence's context in the pool (their own K and V
  * included), causal: out BF16[rows][q_heads][head_dim], scores scaled by 1 / sqrt(head_dim).
- * tiles [count]; a tile of a sequence of count 0, or beyond its end, does nothing. Keys are taken in
- * tiles that begin at multiples of the tile from position 0 on, so the bits of a row depend on its
- * query and its context alone, never on chunking or on the other rows. */
+ * tiles [count], 65,535 at most; a tile of a sequence of count 0, or beyond its end, does nothing.
+ * They begin in this order: those with the longest context come first best. Keys are taken 64 at a
+ * time from position 0 on, so the bits of a row depend on its query and its context alone, never on
+ * chunking or on the other rows. */
 cudaError_t cop_cuda_prefill_attention(const cop_cuda_shape *shape, const cop_cuda_batch *batch,
                                        const cop_cuda_tile *tiles, uint32_t count, uint32_t layer,
                                        const uint16_t *q, uint16_t *out, cudaStream_t stream);
@@ -141,6 +143,10 @@ size_t cop_cuda_sample_scratch(const cop_cuda_shape *shape, uint32_t sampled);
 /* The first `tokens` tokens of every layer of block src to block dst. */
 cudaError_t cop_cuda_copy_block(const cop_cuda_shape *shape, uint32_t src, uint32_t dst,
                                 uint32_t tokens, cudaStream_t stream);
+
+/* Reads `bytes` (a multiple of 16) of memory, for probes; may write *sink. */
+cudaError_t cop_cuda_read_all(const void *data, size_t bytes, uint32_t *sink,
+                              uint32_t multiprocessors, cudaStream_t stream);
 
 #ifdef __cplusplus
 }

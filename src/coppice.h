@@ -7,8 +7,9 @@
  *     cop_generate(cache, &(cop_generate_options){.tokens = t, .count = n, .max_new_tokens = 64},
  *                  on_token, ctx, &result, &err);
  *
- * Reuse is exact: on the CPU the logits after a cached prefix are the bits that computing the whole
- * prompt would give, whatever the chunking, the cache or the number of threads.
+ * Reuse is exact: on the CPU, and on a GPU with `deterministic`, the logits after a cached prefix are
+ * the bits that computing the whole prompt would give, whatever the chunking, the cache or the
+ * number of threads.
  *
  * Handles are opaque and owned by whoever opened them: close caches before their model; closing
  * NULL is legal. A model and its caches are used by one thread at a time; two models are
@@ -39,6 +40,9 @@ typedef struct {
     const char *path;   /* checkpoint folder in Hugging Face format: qwen2, qwen3, llama, mistral */
     const char *preset; /* without a path: a geometry by name with random weights; no text */
     uint64_t seed;      /* of the random weights */
+    const char *device;    /* "cpu" (default) or "cuda", the plugin coppice-cuda.so */
+    uint32_t device_index; /* cuda: which GPU */
+    bool deterministic;    /* cuda: as exact as the CPU, see above; slower */
     const char *precision; /* "bf16" (default) or "float32", the reference */
     const char *weights;   /* "bf16" (default; float32 in float32 mode) or "int8" */
     const char *isa;       /* "auto" (default), "avx512bf16", "avx2", "baseline" */

@@ -88,6 +88,7 @@ static cop_status run_bench(cop_cli *cli, int argc, char **argv, cop_error *err)
     } benches[] = {
         {"prefill", cop_bench_prefill},
         {"decode", cop_bench_decode},
+        {"tier", cop_bench_tier},
         {"index", cop_bench_index},
         {"record", cop_bench_record},
         {"trace", cop_bench_trace},

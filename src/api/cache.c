@@ -58,6 +58,8 @@ static cop_status open_device(cop_cache *cache, cop_error *err)
         .int8_weights = model->int8_weights,
         .logits_digest = true,
         .isa = model->isa,
+        .index = model->device_index,
+        .deterministic = model->deterministic,
     };
     cop_status status = model->device_ops->open(&cache->device, &options, err);
     if (status == COP_OK)

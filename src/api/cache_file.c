@@ -6,11 +6,12 @@
 #include <stdio.h>
 #include <string.h>
 
-/* "cpu avx512bf16, 2 threads, bf16" without the threads, on which no bit depends. */
+/* "cpu avx512bf16, 2 threads, bf16" without the threads, on which no bit depends. Of a GPU nothing is
+ * left out. */
 static void name_kernels(const char *device, char *out, size_t room)
 {
     const char *threads = strchr(device, ','), *rest = threads ? strchr(threads + 1, ',') : NULL;
-    if (rest)
+    if (rest && strncmp(device, "cpu ", 4) == 0)
         snprintf(out, room, "%.*s%s", (int)(threads - device), device, rest);
     else
         snprintf(out, room, "%s", device);

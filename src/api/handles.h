@@ -15,7 +15,8 @@ struct cop_model {
     const cop_geometry *geometry; /* of the weights */
     const cop_device_ops *device_ops;
     char *name, *isa; /* isa NULL: auto */
-    bool float32, int8_weights;
+    bool float32, int8_weights, deterministic;
+    uint32_t device_index;
     uint32_t threads;
     char device[128]; /* description, once a cache was opened */
     uint64_t identity;

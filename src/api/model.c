@@ -45,6 +45,8 @@ static cop_status read_options(cop_model *model, const cop_model_options *option
                         options->threads, MOST_THREADS);
     model->float32 = precision == 1;
     model->int8_weights = kind == 1;
+    model->deterministic = options->deterministic;
+    model->device_index = options->device_index;
     model->threads = options->threads ? options->threads : allowed_cores();
     model->isa = options->isa && options->isa[0] ? cop_strdup(options->isa) : NULL;
     return COP_OK;
@@ -82,7 +84,7 @@ cop_status cop_model_open(cop_model **out, const cop_model_options *options, cop
     cop_model *model = cop_calloc(1, sizeof *model);
     cop_status status = read_options(model, options, err);
     if (status == COP_OK)
-        status = cop_device_find("cpu", &model->device_ops, err);
+        status = cop_device_find(or_default(options->device, "cpu"), &model->device_ops, err);
     if (status == COP_OK)
         status = open_weights(model, options, err);
     if (status != COP_OK) {

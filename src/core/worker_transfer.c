@@ -165,14 +165,19 @@ static void answer(cop_worker_actions *out, cop_worker_action_kind kind, const c
     action->move.checksums = leg->checksums ? leg->checksums + leg->from : NULL;
 }
 
-/* Another transfer is bringing blocks that this offer has too and that are not here yet. */
+/* Another transfer is bringing blocks that this offer has too and that are not here yet.
+ *
+ * Only one with a smaller id counts: a transport may start transfers in the order of their ids, and
+ * hold those behind one that is not answered. To wait here for one of those would be to wait for
+ * ever (base/turns.h). Then some blocks may come twice; the second copy is given back. */
 static bool covered_meanwhile(const cop_worker *w, const cop_leg *leg, uint32_t held_blocks)
 {
     uint32_t block_tokens = w->options.block_tokens;
     for (size_t i = 0; i < w->incoming.count; i++) {
         const cop_leg *other = &w->incoming.items[i];
-        if (other->posted && other->offer_tenant == leg->offer_tenant &&
-            other->offer_blocks > held_blocks && leg->offer_blocks > held_blocks &&
+        if (other->posted && other->plan.id < leg->plan.id &&
+            other->offer_tenant == leg->offer_tenant && other->offer_blocks > held_blocks &&
+            leg->offer_blocks > held_blocks &&
             memcmp(other->tokens, leg->tokens,
                    ((size_t)held_blocks + 1) * block_tokens * sizeof *leg->tokens) == 0)
             return true;
@@ -180,8 +185,8 @@ static bool covered_meanwhile(const cop_worker *w, const cop_leg *leg, uint32_t 
     return false;
 }
 
-/* Reserves blocks for what is missing here and accepts, or declines; or waits for another transfer
- * to end, so that no block comes twice. What both tiers hold together is not needed: it comes back by
+/* Reserves blocks for what is missing here and accepts, or declines; or waits for an earlier transfer
+ * to end that brings some of it. What both tiers hold together is not needed: it comes back by
  * itself. But of what is needed something, all that is not on the device comes, to stand below
  * blocks of the device. The leg's arrays last as long as the transport needs them. */
 static void answer_offer(cop_worker *w, cop_leg *leg, int64_t now_ns, cop_worker_actions *out)

@@ -18,59 +18,12 @@ static uint32_t bits_of(float x)
     return bits;
 }
 
-/* Exponent and fraction move to their places in float32; a product puts the bias right, of
- * subnormal numbers too. */
-static float f16_to_float(uint16_t x)
-{
-    uint32_t sign = (uint32_t)(x & 0x8000) << 16, rest = (uint32_t)(x & 0x7fff) << 13;
-    uint32_t bits = bits_of(float_of(rest) * 0x1p112f);
-    bits = rest >= 0x0f800000u ? rest | 0x7f800000u : bits; /* infinity, NaN */
-    return float_of(sign | bits);
-}
-
-static uint16_t float_to_bf16(float x)
-{
-    uint32_t bits = bits_of(x);
-    uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-    return (uint16_t)(x != x ? bits >> 16 | 0x40 : rounded);
-}
-
-/* Loops of one type each, so that they become vectors. Sources are not aligned: memcpy. */
-#define EACH(type, expression, result)                 \
-    do {                                               \
-        for (size_t i = 0; i < n; i++) {               \
-            type x;                                    \
-            memcpy(&x, from + i * sizeof x, sizeof x); \
-            (result)[i] = (expression);                \
-        }                                              \
-    } while (0)
-
-static void convert_to_float(const char *from, cop_dtype dtype, size_t n, float *restrict out)
-{
-    if (dtype == COP_F32)
-        memcpy(out, from, n * sizeof *out);
-    else if (dtype == COP_F16)
-        EACH(uint16_t, f16_to_float(x), out);
-    else
-        EACH(uint16_t, cop_bf16_to_float(x), out);
-}
-
-static void convert_to_bf16(const char *from, cop_dtype dtype, size_t n, uint16_t *restrict out)
-{
-    if (dtype == COP_F32)
-        EACH(float, float_to_bf16(x), out);
-    else if (dtype == COP_F16)
-        EACH(uint16_t, float_to_bf16(f16_to_float(x)), out);
-    else
-        memcpy(out, from, n * sizeof *out);
-}
-
 void cop_convert_weights(const void *in, cop_dtype dtype, size_t n, size_t panel_bytes, void *out)
 {
     if (panel_bytes == sizeof(float))
-        convert_to_float(in, dtype, n, out);
+        cop_weights_to_float(in, dtype, n, out);
     else
-        convert_to_bf16(in, dtype, n, out);
+        cop_weights_to_bf16(in, dtype, n, out);
 }
 
 static size_t min_size(size_t a, size_t b)
@@ -114,7 +67,7 @@ static uint32_t greatest_bits(const char *x, cop_dtype dtype, size_t n)
     for (size_t k = 0, step; k < n; k += step) {
         float part[COP_LOAD_BLOCK];
         step = min_size(COP_LOAD_BLOCK, n - k);
-        convert_to_float(x + k * cop_dtype_bytes(dtype), dtype, step, part);
+        cop_weights_to_float(x + k * cop_dtype_bytes(dtype), dtype, step, part);
         for (size_t i = 0; i < step; i++) {
             uint32_t bits = bits_of(part[i]) & 0x7fffffffu;
             greatest = bits > greatest ? bits : greatest;
@@ -161,8 +114,8 @@ static bool pack_int8(const cop_device *d, size_t in, char *out, float *factors,
             float x[COP_LOAD_BLOCK] = {0};
             int8_t *q = (int8_t *)scratch->converted + i * n;
             if (i < count)
-                convert_to_float((const char *)from.data + (i * in + k) * in_bytes, from.dtype, n,
-                                 x);
+                cop_weights_to_float((const char *)from.data + (i * in + k) * in_bytes, from.dtype,
+                                     n, x);
             cop_int8_round(x, n, scales[i], q);
             rows[i] = q;
         }

@@ -49,6 +49,8 @@ typedef struct {
     bool logits_digest;                       /* fill result.digests */
     const char *isa;                          /* cpu: auto, avx512bf16, avx2, baseline */
     uint32_t index;                           /* cuda: which GPU of this host */
+    bool share; /* cuda: an index beyond the last GPU begins again at the first, else it is
+                               COP_ERR_INVALID, in words that name device.share */
     double memory_fraction; /* cuda, blocks == 0: share of the free memory to take for the pool */
     bool deterministic;     /* cuda: batch invariance, at a cost */
 } cop_device_options;

@@ -8,11 +8,14 @@
 
 #include <stdio.h>
 
-/* Linear layers alone and the whole prefill of bench.tokens tokens, against the measured BF16 peak.
- */
+/* Linear layers alone, attention alone (where the device has a probe for it) and the whole prefill
+ * of bench.tokens tokens, against the measured BF16 peak. */
 cop_status cop_bench_prefill(const cop_config *cfg, FILE *out, cop_error *err);
-/* One sequence at a context of bench.tokens, against the read bandwidth of the same minute. */
+/* bench.sequences sequences at a context of bench.tokens, against the read bandwidth of the same
+ * minute; the host time of a step that the device does not hide. */
 cop_status cop_bench_decode(const cop_config *cfg, FILE *out, cop_error *err);
+/* 256 blocks to host memory and back, against one large copy. */
+cop_status cop_bench_tier(const cop_config *cfg, FILE *out, cop_error *err);
 /* TTFT of prompts whose system part is cached, against the same prompts cold and what the work saved
  * could give: system prompts of 64, 128, ... bench.tokens tokens. Also as CSV (bench.csv). */
 cop_status cop_bench_prompt_cache(const cop_config *cfg, FILE *out, cop_error *err);

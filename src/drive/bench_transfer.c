@@ -4,6 +4,9 @@
 #include "base/clock.h"
 #include "base/link.h"
 #include "base/median.h"
+#include "device/device.h"
+#include "drive/launch.h"
+#include "drive/mover.h"
 #include "drive/setup.h"
 
 #include <math.h>
@@ -132,10 +135,14 @@ static void bench_messages(const bench *b)
 
 /* ---- KV blocks -------------------------------------------------------------------------- */
 
+/* The blocks are in host memory, or, for a transport between GPUs, the pool of a device. Either way
+ * those that go out, and those that come in, lie one behind the other. */
 typedef struct {
     const cop_kv_ops *ops;
     cop_kv *kv;
     size_t block_bytes;
+    const cop_device_ops *device_ops;
+    cop_device *device;          /* NULL: host memory */
     uint8_t *out_pool, *in_pool; /* [MOST_BLOCKS][block_bytes] */
     void *out[MOST_BLOCKS], *in[MOST_BLOCKS];
     uint64_t next_transfer;
@@ -149,11 +156,13 @@ static double transfer_once(const bench *b, kv_bench *k, int from, int to, uint3
 {
     int next = (b->rank + 1) % b->size, before = (b->rank + b->size - 1) % b->size;
     bool receives = from < 0 || b->rank == to, sends = from < 0 || b->rank == from;
-    uint64_t base = k->next_transfer;
+    uint64_t base = k->next_transfer + 1;
     k->next_transfer += (uint64_t)b->size;
+    if (receives && before < b->rank) /* ids ascend */
+        k->ops->expect(k->kv, base + (uint64_t)before);
     if (sends)
         k->ops->expect(k->kv, base + (uint64_t)b->rank);
-    if (receives)
+    if (receives && before > b->rank)
         k->ops->expect(k->kv, base + (uint64_t)before);
     if (receives)
         k->ops->receive(k->kv, base + (uint64_t)before, before, k->in, blocks);
@@ -191,10 +200,38 @@ static double transfer_ns(const bench *b, kv_bench *k, int from, int to, uint32_
     return result;
 }
 
-static void kv_row(const bench *b, kv_bench *k, const cop_link *link, uint32_t blocks)
+static cop_status open_kv(const bench *b, kv_bench *k, const cop_config *cfg, bool throttled,
+                          size_t block_bytes)
+{
+    cop_kv_options options;
+    cop_setup_kv(&options, cfg, b->bus, 0, block_bytes);
+    options.link_latency_us = throttled ? cfg->transport_link_latency_us : 0;
+    options.link_bandwidth_mb_s = throttled ? cfg->transport_link_bandwidth_mb_s : 0;
+    options.device = k->device;
+    k->next_transfer = 0;
+    return k->ops->open(&k->kv, &options, k->err);
+}
+
+/* What the blocks are compared with: a host's memcpy, or between GPUs the same bytes as one block,
+ * which is one send and one receive of the library. */
+static double bound_ns(const bench *b, const kv_bench *k, const cop_config *cfg, size_t bytes)
+{
+    if (!k->device)
+        return b->rank == 0 ? copy_ns(b, k->in_pool, k->out_pool, bytes) : 0;
+    kv_bench whole = *k;
+    if (open_kv(b, &whole, cfg, false, bytes) != COP_OK)
+        return 0;
+    double ns = transfer_ns(b, &whole, 0, 1, 1);
+    whole.ops->close(whole.kv);
+    return ns;
+}
+
+static void kv_row(const bench *b, kv_bench *k, const cop_config *cfg, const cop_link *link,
+                   uint32_t blocks)
 {
     size_t bytes = blocks * k->block_bytes;
     double one = transfer_ns(b, k, 0, 1, blocks), ring = transfer_ns(b, k, -1, -1, blocks);
+    double bound = link ? 0 : bound_ns(b, k, cfg, bytes);
     if (b->rank == 0 && link) {
         cop_link fresh = *link;
         double model = (double)cop_link_reserve(&fresh, 0, bytes);
@@ -202,10 +239,9 @@ static void kv_row(const bench *b, kv_bench *k, const cop_link *link, uint32_t b
                 (double)bytes / 1e6, model / 1e6, one / 1e6, model > 0 ? one / model : 0,
                 ring / 1e6, model > 0 ? ring / model : 0);
     } else if (b->rank == 0) {
-        double memory = copy_ns(b, k->in_pool, k->out_pool, bytes);
         fprintf(b->out, "%8u %10.2f %12.3f %9.2f %12.3f %9.2f %14.2f\n", blocks,
                 (double)bytes / 1e6, one / 1e6, gb_s((double)bytes, one), ring / 1e6,
-                gb_s((double)bytes, ring), gb_s((double)bytes, memory));
+                gb_s((double)bytes, ring), gb_s((double)bytes, bound));
     }
 }
 
@@ -221,32 +257,50 @@ static void kv_heading(const bench *b, const kv_bench *k, const cop_config *cfg,
                 "0 -> 1 ms", "/ model", "all ms", "/ model");
     else
         fprintf(b->out, "%8s %10s %12s %9s %12s %9s %14s\n", "blocks", "MB", "0 -> 1 ms", "GB/s",
-                "all ms", "GB/s each", "memcpy GB/s");
+                "all ms", "GB/s each", k->device ? "1 buffer GB/s" : "memcpy GB/s");
 }
 
 static cop_status kv_table(const bench *b, kv_bench *k, const cop_config *cfg, bool throttled,
                            cop_error *err)
 {
-    double latency_us = throttled ? cfg->transport_link_latency_us : 0;
-    double mb_s = throttled ? cfg->transport_link_bandwidth_mb_s : 0;
-    cop_kv_options options;
-    cop_setup_kv(&options, cfg, b->bus, 0, k->block_bytes);
-    options.link_latency_us = latency_us;
-    options.link_bandwidth_mb_s = mb_s;
-    cop_status status = k->ops->open(&k->kv, &options, err);
+    cop_status status = open_kv(b, k, cfg, throttled, k->block_bytes);
     if (status != COP_OK)
         return status;
     cop_link link;
-    cop_link_init(&link, latency_us, mb_s);
+    cop_link_init(&link, cfg->transport_link_latency_us, cfg->transport_link_bandwidth_mb_s);
     kv_heading(b, k, cfg, throttled);
     for (uint32_t blocks = 1; blocks <= MOST_BLOCKS && k->status == COP_OK; blocks *= 4)
-        kv_row(b, k, throttled ? &link : NULL, blocks);
+        kv_row(b, k, cfg, throttled ? &link : NULL, blocks);
     k->ops->close(k->kv);
     k->kv = NULL;
     return k->status;
 }
 
-static cop_status open_pools(kv_bench *k, cop_error *err)
+/* A device with a pool for both, of which nothing else is used. */
+static cop_status open_device(const bench *b, kv_bench *k, const cop_config *cfg,
+                              const cop_weights *weights, cop_error *err)
+{
+    uint32_t slots;
+    cop_device_options options;
+    cop_setup_device(&options, cfg, weights, cop_launch_threads(b->bus, cfg->device_threads));
+    options.blocks = 2 * MOST_BLOCKS;
+    options.host_slots = 0;
+    if (cfg->device_index < 0)
+        options.index = cop_launch_worker_of_host(b->bus, 0);
+    cop_status status = cop_device_find(cfg->device_kind, &k->device_ops, err);
+    if (status == COP_OK)
+        status = cop_mover_slots(k->device_ops, k->ops, 0, &slots, err);
+    if (status == COP_OK)
+        status = k->device_ops->open(&k->device, &options, err);
+    if (status != COP_OK)
+        return status;
+    k->block_bytes = k->device_ops->block_bytes(k->device);
+    k->out_pool = k->device_ops->block_address(k->device, 0);
+    k->in_pool = k->out_pool + MOST_BLOCKS * k->block_bytes;
+    return COP_OK;
+}
+
+static cop_status open_host_pools(kv_bench *k, cop_error *err)
 {
     size_t bytes = MOST_BLOCKS * k->block_bytes;
     cop_status status = cop_alloc_large((void **)&k->out_pool, bytes, "blocks to send", err);
@@ -259,27 +313,43 @@ static cop_status open_pools(kv_bench *k, cop_error *err)
     }
     memset(k->out_pool, 1, bytes);
     memset(k->in_pool, 2, bytes);
-    for (size_t i = 0; i < MOST_BLOCKS; i++) {
+    return COP_OK;
+}
+
+static cop_status open_pools(const bench *b, kv_bench *k, const cop_config *cfg, cop_error *err)
+{
+    cop_weights *weights;
+    cop_status status = cop_setup_weights(&weights, cfg, err);
+    if (status != COP_OK)
+        return status;
+    uint32_t element_bytes = strcmp(cfg->device_precision, "float32") == 0 ? 4 : 2;
+    k->block_bytes = (size_t)cfg->cache_block_tokens *
+                     cop_geometry_kv_bytes(cop_weights_geometry(weights), element_bytes);
+    status = k->ops->device_memory ? open_device(b, k, cfg, weights, err) : open_host_pools(k, err);
+    cop_weights_close(weights);
+    for (size_t i = 0; i < MOST_BLOCKS && status == COP_OK; i++) {
         k->out[i] = k->out_pool + i * k->block_bytes;
         k->in[i] = k->in_pool + i * k->block_bytes;
     }
-    return COP_OK;
+    return status;
+}
+
+static void close_pools(kv_bench *k)
+{
+    if (k->device) {
+        k->device_ops->close(k->device);
+        return;
+    }
+    cop_free_large(k->out_pool, MOST_BLOCKS * k->block_bytes);
+    cop_free_large(k->in_pool, MOST_BLOCKS * k->block_bytes);
 }
 
 static cop_status bench_kv(const bench *b, const cop_config *cfg, cop_error *err)
 {
     kv_bench k = {.err = err};
-    cop_weights *weights;
     cop_status status = cop_kv_find(cfg->transport_kv, &k.ops, err);
     if (status == COP_OK)
-        status = cop_setup_weights(&weights, cfg, err);
-    if (status != COP_OK)
-        return status;
-    uint32_t element_bytes = strcmp(cfg->device_precision, "float32") == 0 ? 4 : 2;
-    k.block_bytes = (size_t)cfg->cache_block_tokens *
-                    cop_geometry_kv_bytes(cop_weights_geometry(weights), element_bytes);
-    cop_weights_close(weights);
-    status = open_pools(&k, err);
+        status = open_pools(b, &k, cfg, err);
     if (status != COP_OK)
         return status;
     bool throttled = cfg->transport_link_latency_us > 0 || cfg->transport_link_bandwidth_mb_s > 0;
@@ -288,8 +358,7 @@ static cop_status bench_kv(const bench *b, const cop_config *cfg, cop_error *err
         status = kv_table(b, &k, cfg, true, err);
     else if (status == COP_OK && b->rank == 0)
         fprintf(b->out, "\nno link model: set transport.link.bandwidth_mb_s to see it here\n");
-    cop_free_large(k.out_pool, MOST_BLOCKS * k.block_bytes);
-    cop_free_large(k.in_pool, MOST_BLOCKS * k.block_bytes);
+    close_pools(&k);
     return status;
 }
 

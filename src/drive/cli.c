@@ -46,6 +46,8 @@ static const command commands[] = {
      "measure one part, beside its bound: prefill decode prompt_cache quality index ...",
      "  coppice bench prefill  --set model.preset=qwen2.5-0.5b     against the matrix peak\n"
      "  coppice bench decode   --set model.preset=qwen2.5-0.5b     against read bandwidth\n"
+     "  coppice bench tier     --set model.preset=qwen2.5-0.5b     KV blocks to host memory and "
+     "back\n"
      "  coppice bench prompt_cache --set model.preset=small        TTFT, prefix cached and cold\n"
      "  coppice bench quality  --set bench.text=FILE               int8 weights beside BF16\n"
      "  coppice bench index    --set workload.path=TRACE.jsonl     routing decisions a second\n"

@@ -11,6 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { IDENTITY_BYTES = 64 }; /* of a device's name, compared */
+
 typedef struct {
     cop_bus *bus;
     const cop_config *cfg;
@@ -128,6 +130,27 @@ static cop_status open_engine(cluster *c, cop_greeting *greeting, cop_error *err
                            err);
 }
 
+/* Two ranks on one GPU would share its speed and memory without a word in the record. */
+static cop_status compare_devices(cluster *c, cop_error *err)
+{
+    char mine[IDENTITY_BYTES] = {0};
+    if (c->engine)
+        strncpy(mine, cop_engine_device_identity(c->engine), sizeof mine - 1);
+    char(*all)[IDENTITY_BYTES] = c->rank == 0 ? cop_calloc((size_t)c->size, sizeof *all) : NULL;
+    cop_bus_gather(c->bus, mine, sizeof mine, all);
+    cop_status status = COP_OK;
+    for (int i = 1; all && i < c->size && status == COP_OK && !c->cfg->device_share; i++)
+        for (int k = 0; k < i && status == COP_OK; k++)
+            if (all[i][0] && strcmp(all[i], all[k]) == 0)
+                status =
+                    cop_fail(err, COP_ERR_INVALID,
+                             "ranks %d and %d are both on %s: start one worker for each GPU, or "
+                             "allow it with device.share: true",
+                             k, i, all[i]);
+    free(all);
+    return agree(c, status, err);
+}
+
 /* Collective, so after all devices are open; a dedicated front end takes part and moves nothing. */
 static cop_status open_transport(cluster *c, cop_error *err)
 {
@@ -139,13 +162,17 @@ static cop_status open_transport(cluster *c, cop_error *err)
         bytes = all[c->first_rank];
     free(all);
     cop_bus_broadcast(c->bus, &bytes, sizeof bytes);
-    cop_status status = cop_kv_find(c->cfg->transport_kv, &c->kv_ops, err);
+    cop_status status = agree(c, cop_kv_find(c->cfg->transport_kv, &c->kv_ops, err), err);
     if (status != COP_OK)
         return status;
     cop_kv_options options;
     cop_setup_kv(&options, c->cfg, c->bus, (int)c->first_rank, bytes);
     options.device = c->engine ? cop_engine_device(c->engine) : NULL;
-    return c->kv_ops->open(&c->kv, &options, err);
+    status = agree(c, c->kv_ops->open(&c->kv, &options, err), err);
+    const char *note = status == COP_OK && c->kv_ops->note ? c->kv_ops->note(c->kv) : NULL;
+    if (note && c->rank == 0)
+        cop_log_info(c->log, "%s", note);
+    return status;
 }
 
 static cop_status open_frontend(cluster *c, const cop_greeting *greetings, double link_small_ns,
@@ -177,7 +204,9 @@ static cop_status set_up(cluster *c, cop_error *err)
     cop_status status = agree(c, open_engine(c, &mine, err), err);
     if (status != COP_OK)
         return status;
-    status = agree(c, open_transport(c, err), err);
+    status = compare_devices(c, err);
+    if (status == COP_OK)
+        status = open_transport(c, err);
     if (status != COP_OK)
         return status;
     int64_t offset_ns, error_ns, worst_error_ns = 0;

@@ -13,7 +13,13 @@ void cop_command_info(FILE *out)
 {
     fprintf(out, "coppice %s\ncompiler   %s\nrecord     %s, schema %d\n", cop_build_revision(),
             cop_build_compiler(), cop_record_library(), COP_RECORD_SCHEMA);
-    fprintf(out, "devices    cpu; cuda needs the plugin coppice-cuda.so\npresets   ");
+    const cop_device_ops *cuda;
+    cop_error err;
+    bool found = cop_device_find("cuda", &cuda, &err) == COP_OK;
+    fprintf(out, "devices    cpu%s\n", found ? ", cuda (plugin coppice-cuda.so)" : "");
+    if (!found)
+        fprintf(out, "           %s\n", err.text);
+    fprintf(out, "presets   ");
     for (size_t i = 0; cop_geometry_at(i); i++)
         fprintf(out, " %s", cop_geometry_at(i)->name);
     fprintf(out, "\nrouting   ");

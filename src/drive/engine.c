@@ -10,6 +10,7 @@
 #include "device/device.h"
 #include "drive/host_tier.h"
 #include "drive/launch.h"
+#include "drive/mover.h"
 #include "drive/setup.h"
 
 #include <math.h>
@@ -33,8 +34,8 @@ struct cop_engine {
     const cop_device_ops *device_ops;
     cop_device *device;
     cop_host_tier host;
-    const cop_kv_ops *kv_ops;
-    cop_kv *kv; /* borrowed */
+    cop_mover *mover;       /* NULL until the start */
+    uint32_t staging_slots; /* behind the host tier's; 0: none needed */
     cop_worker *core;
     cop_worker_actions actions;
     cop_sequence *sequences; /* [max_batch], of the batch in flight */
@@ -64,11 +65,18 @@ static cop_status open_parts(cop_engine *e, const cop_bus *bus, const cop_weight
     cop_setup_device(&device, e->cfg, weights, threads);
     cop_setup_worker(&worker, e->cfg);
     if (e->cfg->device_index < 0)
-        device.index = (uint32_t)cop_bus_local_rank(bus);
+        device.index = cop_launch_worker_of_host(bus, e->first_rank);
     const cop_evict_ops *policy;
+    const cop_kv_ops *kv_ops = NULL;
     cop_status status = cop_evict_find(e->cfg->cache_eviction, &policy, err);
     if (status == COP_OK)
         status = cop_device_find(e->cfg->device_kind, &e->device_ops, err);
+    if (status == COP_OK)
+        status = cop_kv_find(e->cfg->transport_kv, &kv_ops, err);
+    if (status == COP_OK)
+        status = cop_mover_slots(e->device_ops, kv_ops, (uint32_t)e->cfg->transport_staging_blocks,
+                                 &e->staging_slots, err);
+    device.host_slots += e->staging_slots;
     if (status == COP_OK)
         status = e->device_ops->open(&e->device, &device, err);
     if (status != COP_OK)
@@ -107,6 +115,7 @@ void cop_engine_close(cop_engine *e)
 {
     if (!e)
         return;
+    cop_mover_close(e->mover);
     if (e->device)
         e->device_ops->close(e->device);
     cop_host_tier_fini(&e->host);
@@ -128,6 +137,11 @@ cop_device *cop_engine_device(const cop_engine *e)
     return e->device;
 }
 
+const char *cop_engine_device_identity(const cop_engine *e)
+{
+    return e->device_ops->identity(e->device);
+}
+
 size_t cop_engine_block_bytes(const cop_engine *e)
 {
     return e->device_ops->block_bytes(e->device);
@@ -135,14 +149,19 @@ size_t cop_engine_block_bytes(const cop_engine *e)
 
 void cop_engine_start(cop_engine *e, const cop_kv_ops *kv_ops, cop_kv *kv, int64_t clock_to_run_ns)
 {
-    e->kv_ops = kv_ops;
-    e->kv = kv;
+    cop_mover_open(&e->mover,
+                   &(cop_mover_options){.device_ops = e->device_ops,
+                                        .device = e->device,
+                                        .kv_ops = kv_ops,
+                                        .kv = kv,
+                                        .first_slot = (uint32_t)e->cfg->cache_host_blocks,
+                                        .slots = e->staging_slots});
     e->clock_to_run_ns = clock_to_run_ns;
 }
 
 bool cop_engine_finished(const cop_engine *e)
 {
-    return e->stopping && cop_worker_idle(e->core) && e->kv_ops->idle(e->kv);
+    return e->stopping && cop_worker_idle(e->core) && cop_mover_idle(e->mover);
 }
 
 /* ---- the probe --------------------------------------------------------------------------- */
@@ -275,6 +294,8 @@ static cop_status act_offer(cop_engine *e, const cop_worker_action *action, cop_
                                            .now_ns = run_now(e),
                                            .accept = {.transfer = say.transfer}});
     }
+    if (say.blocks == 0)
+        cop_mover_forget(e->mover, say.transfer);
     uint64_t *checksums = NULL;
     cop_status status = COP_OK;
     if (e->cfg->migration_verify && say.blocks) {
@@ -297,29 +318,17 @@ static void act_accept(cop_engine *e, const cop_worker_action *action)
     cop_say(to_worker(e, action->move.peer), COP_SAY_ACCEPT, &say, sizeof say, NULL, 0, NULL, 0);
 }
 
-static void **block_pointers(const cop_engine *e, const uint32_t *ids, uint32_t count)
-{
-    void **blocks = cop_malloc(count * sizeof *blocks);
-    for (uint32_t i = 0; i < count; i++)
-        blocks[i] = e->device_ops->block_address(e->device, ids[i]);
-    return blocks;
-}
-
 static void act_send(cop_engine *e, const cop_worker_action *action)
 {
-    void **blocks = block_pointers(e, action->move.block_ids, action->move.count);
-    e->kv_ops->send(e->kv, action->move.transfer, (int)(action->move.peer + e->first_rank), blocks,
-                    action->move.count);
-    free(blocks);
+    cop_mover_send(e->mover, action->move.transfer, (int)(action->move.peer + e->first_rank),
+                   action->move.block_ids, action->move.count);
 }
 
 static void act_receive(cop_engine *e, const cop_worker_action *action)
 {
     uint32_t count = action->move.count;
-    void **blocks = block_pointers(e, action->move.block_ids, count);
-    e->kv_ops->receive(e->kv, action->move.transfer, (int)(action->move.peer + e->first_rank),
-                       blocks, count);
-    free(blocks);
+    cop_mover_receive(e->mover, action->move.transfer, (int)(action->move.peer + e->first_rank),
+                      action->move.block_ids, count);
     COP_GROW(e->arrivals, e->arrival_capacity, e->arrival_count + 1);
     arrival *a = &e->arrivals[e->arrival_count++];
     *a = (arrival){.transfer = action->move.transfer, .count = count};
@@ -375,6 +384,8 @@ static void act_ended(cop_engine *e, const cop_worker_action *action)
         say.wait_ns = e->ended.wait_ns;
         say.wire_ns = e->ended.wire_ns;
         say.unpack_ns = e->ended.unpack_ns;
+    } else { /* declined, or offered nothing */
+        cop_mover_forget(e->mover, say.transfer);
     }
     cop_say(to_front_end(e), COP_SAY_TRANSFER_ENDED, &say, sizeof say, NULL, 0, NULL, 0);
 }
@@ -492,6 +503,7 @@ static cop_status hear_plan(cop_engine *e, cop_heard heard, cop_error *err)
                                                                       : COP_WORKER_PLAN_RECEIVE,
                               .now_ns = run_now(e)};
     cop_cursor_get(&heard.body, &event.plan, sizeof event.plan);
+    cop_mover_expect(e->mover, event.plan.id); /* the router's order: one sender, in order */
     return tell(e, &event, err);
 }
 
@@ -524,6 +536,8 @@ static cop_status hear_accept(cop_engine *e, cop_heard heard, cop_error *err)
 {
     cop_say_accept say;
     cop_cursor_get(&heard.body, &say, sizeof say);
+    if (say.count == 0)
+        cop_mover_forget(e->mover, say.transfer);
     cop_worker_event event = {
         .kind = COP_WORKER_ACCEPT,
         .now_ns = run_now(e),
@@ -630,7 +644,7 @@ static cop_status poll_transport(cop_engine *e, bool *busy, cop_error *err)
     bool ended = true;
     cop_status status = COP_OK;
     while (status == COP_OK && ended) {
-        status = e->kv_ops->poll(e->kv, &done, &ended, err);
+        status = cop_mover_poll(e->mover, &done, &ended, err);
         if (status != COP_OK || !ended)
             break;
         *busy = true;

@@ -27,7 +27,8 @@ typedef struct {
 cop_status cop_engine_open(cop_engine **out, const cop_bus *bus, const cop_config *cfg,
                            const cop_weights *weights, uint32_t first_rank, cop_buffer *outbox,
                            const cop_log *log, cop_error *err);
-struct cop_device *cop_engine_device(const cop_engine *engine); /* for the transport */
+struct cop_device *cop_engine_device(const cop_engine *engine);   /* for the transport */
+const char *cop_engine_device_identity(const cop_engine *engine); /* see device.h */
 size_t cop_engine_block_bytes(const cop_engine *engine);
 void cop_engine_close(cop_engine *engine);
 

@@ -20,6 +20,12 @@ uint32_t cop_launch_threads(const cop_bus *bus, int64_t configured)
     return share > 0 ? share : 1;
 }
 
+uint32_t cop_launch_worker_of_host(const cop_bus *bus, uint32_t first_rank)
+{
+    uint32_t others = (uint32_t)cop_bus_local_first(bus) < first_rank;
+    return (uint32_t)cop_bus_local_rank(bus) - others;
+}
+
 /* Cores this process may run on; more than a cpu_set_t holds counts as all of them. */
 static uint32_t allowed_cores(void)
 {

@@ -26,6 +26,7 @@ void cop_setup_device(cop_device_options *out, const cop_config *cfg, const cop_
         .logits_digest = cfg->record_logits_digest,
         .isa = cfg->device_isa,
         .index = cfg->device_index < 0 ? 0 : (uint32_t)cfg->device_index,
+        .share = cfg->device_share,
         .memory_fraction = cfg->device_memory_fraction,
         .deterministic = cfg->device_deterministic,
     };
@@ -118,11 +119,11 @@ void cop_setup_router(cop_router_options *out, const cop_config *cfg)
 cop_status cop_setup_library(cop_model_options *model, cop_cache_options *cache,
                              const cop_config *cfg, cop_error *err)
 {
-    if (strcmp(cfg->device_kind, "cpu") != 0)
-        return cop_fail(err, COP_ERR_UNSUPPORTED,
-                        "device.kind: generate and bench prompt_cache compute on the cpu, not on "
-                        "'%s'",
-                        cfg->device_kind);
+    if (cfg->cache_capacity_blocks == 0)
+        return cop_fail(
+            err, COP_ERR_INVALID,
+            "cache.capacity_blocks 0 (what is free on a GPU) is for `coppice run`; here "
+            "it wants a number");
     int64_t tokens = cfg->cache_capacity_blocks * cfg->cache_block_tokens;
     if (tokens > UINT32_MAX)
         return cop_fail(err, COP_ERR_INVALID,
@@ -133,6 +134,9 @@ cop_status cop_setup_library(cop_model_options *model, cop_cache_options *cache,
         .path = from_path ? cfg->model_path : NULL,
         .preset = from_path ? NULL : cfg->model_preset,
         .seed = (uint64_t)cfg->seed,
+        .device = cfg->device_kind,
+        .device_index = cfg->device_index < 0 ? 0 : (uint32_t)cfg->device_index,
+        .deterministic = cfg->device_deterministic,
         .precision = cfg->device_precision,
         .weights = strcmp(cfg->model_weights, "int8") == 0 ? "int8" : NULL,
         .isa = cfg->device_isa,

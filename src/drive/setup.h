@@ -26,7 +26,7 @@ void cop_setup_kv(cop_kv_options *out, const cop_config *cfg, cop_bus *bus, int 
                   size_t block_bytes);
 void cop_setup_worker(cop_worker_options *out, const cop_config *cfg);
 /* For the commands that are made of the public library; texts are borrowed from cfg.
- * COP_ERR_UNSUPPORTED: a device other than the cpu. */
+ * COP_ERR_INVALID: sizes that it does not take. */
 cop_status cop_setup_library(cop_model_options *model, cop_cache_options *cache,
                              const cop_config *cfg, cop_error *err);
 /* cost, workers, pool_blocks and max_context are the caller's to fill in. */

@@ -100,6 +100,11 @@ struct cop_checkpoint;
 const struct cop_checkpoint *cop_weights_checkpoint(const cop_weights *weights);
 const char *cop_weights_path(const cop_weights *weights); /* NULL: a preset */
 
+/* n weights of a source, not aligned, to another type: nearest even where that rounds; a NaN stays
+ * one. */
+void cop_weights_to_float(const void *in, cop_dtype dtype, size_t n, float *restrict out);
+void cop_weights_to_bf16(const void *in, cop_dtype dtype, size_t n, uint16_t *restrict out);
+
 static inline size_t cop_dtype_bytes(cop_dtype dtype)
 {
     return dtype == COP_F32 ? 4 : 2;

@@ -87,6 +87,8 @@ static cop_status find_neighbours(cop_bus *bus, cop_error *err)
                                          MPI_INFO_NULL, &node));
     COP_MPI_TRY(err, MPI_Comm_rank(node, &bus->local_rank));
     COP_MPI_TRY(err, MPI_Comm_size(node, &bus->local_size));
+    bus->local_first = bus->rank; /* the split kept the order of the ranks */
+    COP_MPI_TRY(err, MPI_Bcast(&bus->local_first, 1, MPI_INT, 0, node));
     COP_MPI_TRY(err, MPI_Comm_free(&node));
     int length;
     COP_MPI_TRY(err, MPI_Get_library_version(bus->version, &length));
@@ -127,6 +129,11 @@ int cop_bus_local_rank(const cop_bus *bus)
 int cop_bus_local_size(const cop_bus *bus)
 {
     return bus->local_size;
+}
+
+int cop_bus_local_first(const cop_bus *bus)
+{
+    return bus->local_first;
 }
 
 const char *cop_bus_version(const cop_bus *bus)

@@ -49,7 +49,7 @@ typedef struct {
 
 struct cop_bus {
     MPI_Comm messages, collective;
-    int rank, size, local_rank, local_size;
+    int rank, size, local_rank, local_size, local_first;
     int64_t clock_offset_ns; /* rank 0's clock = ours + this; 0 until cop_bus_sync_clock */
 
     MPI_Request *requests; /* requests[i] sends outgoing.items[i] */

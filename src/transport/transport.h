@@ -29,6 +29,7 @@ int cop_bus_rank(const cop_bus *bus);
 int cop_bus_size(const cop_bus *bus);
 int cop_bus_local_rank(const cop_bus *bus); /* among the ranks of this host */
 int cop_bus_local_size(const cop_bus *bus);
+int cop_bus_local_first(const cop_bus *bus);     /* lowest rank of this host */
 const char *cop_bus_version(const cop_bus *bus); /* "Open MPI v4.1.4 ..." */
 
 void cop_bus_send(cop_bus *bus, int to, const void *message, size_t bytes); /* copies */
@@ -107,6 +108,9 @@ typedef struct {
      * died or did not move for timeout_s; nothing but close may follow. */
     cop_status (*poll)(cop_kv *kv, cop_kv_done *done, bool *ended, cop_error *err);
     bool (*idle)(const cop_kv *kv); /* nothing posted is unfinished */
+    /* What the user should know of how the blocks go, in a sentence; valid until close. The function
+     * or what it returns may be NULL: nothing to say. */
+    const char *(*note)(const cop_kv *kv);
 } cop_kv_ops;
 
 /* By config name (transport.kv). COP_ERR_UNSUPPORTED with the reason. */

@@ -29,6 +29,17 @@ static void test_threads(cop_bus *bus)
             cop_launch_threads(bus, 0));
 }
 
+/* All ranks of the test are on one host: rank 0 may be a front end, then rank 1 is its worker 0. */
+static void test_worker_of_host(cop_bus *bus)
+{
+    uint32_t rank = (uint32_t)cop_bus_rank(bus);
+    REQUIRE(bus, cop_bus_local_first(bus) == 0, "%d", cop_bus_local_first(bus));
+    REQUIRE(bus, cop_launch_worker_of_host(bus, 0) == rank, "%u",
+            cop_launch_worker_of_host(bus, 0));
+    REQUIRE(bus, rank == 0 || cop_launch_worker_of_host(bus, 1) == rank - 1, "%u",
+            cop_launch_worker_of_host(bus, 1));
+}
+
 static void test_binding(cop_bus *bus)
 {
     char text[1024];
@@ -67,6 +78,7 @@ int main(int argc, char **argv)
 {
     cop_bus *bus = open_bus(&argc, &argv);
     test_threads(bus);
+    test_worker_of_host(bus);
     test_binding(bus);
     test_spinning(bus);
     cop_bus_close(bus);

@@ -2,8 +2,10 @@
  * the real device would compute there, if every slot before it was right. Each engine step checks
  * the whole context of every sequence, so a wrong block, a stale copy, a block freed too early or a
  * transfer to the wrong place shows at once. Two or three workers exchange blocks by random plans,
- * some of which fail, arrive late or arrive broken. Some answers end early, some requests keep out
- * of the cache, and now and then a part of it is cut away between two steps.
+ * some of which fail, arrive late or arrive broken; by a transport that carries them as they come, or
+ * by one that carries them in the order of their ids (base/turns.h) and must never stand still. Some
+ * answers end early, some requests keep out of the cache, and now and then a part of it is cut away
+ * between two steps.
  *
  * Where there is a host tier, moves are done late, in the order of the calls: a move out reads its
  * blocks at the call, as the device orders it before whatever reuses them, but the slot is written
@@ -20,6 +22,7 @@
 #include "base/hash.h"
 #include "base/map.h"
 #include "base/rng.h"
+#include "base/turns.h"
 #include "core/worker.h"
 
 #include <stdio.h>
@@ -32,6 +35,7 @@ typedef struct {
     uint32_t block_tokens, capacity, max_batch, chunk;
     bool cache, partial, faults;
     const char *eviction;
+    bool in_turns; /* the transport */
     bool cuts;
     uint32_t host;
     double host_block_ns; /* what a move takes for each block, a token being 1; 0: no cost model */
@@ -68,6 +72,7 @@ typedef struct {
     uint64_t receiving_id[MAX_EVENTS]; /* transfers posted here */
     uint32_t *receiving_blocks[MAX_EVENTS];
     uint32_t receiving_count[MAX_EVENTS];
+    cop_turns turns; /* posted: the letter of a send; for a receive the node itself */
 } node;
 
 typedef struct {
@@ -149,6 +154,8 @@ static void act_offer(world *w, const cop_worker_action *a, uint32_t self)
     l->tokens = copy_tokens(a->offer.tokens, (size_t)a->offer.blocks * w->s.block_tokens);
     if (refuse && a->offer.blocks)
         post(w, self, self, COP_WORKER_ACCEPT)->event.accept.transfer = a->offer.transfer;
+    if (refuse || !a->offer.blocks)
+        cop_turns_forget(&w->nodes[self].turns, a->offer.transfer);
 }
 
 static void act_send(world *w, node *n, const cop_worker_action *a, uint32_t self)
@@ -164,12 +171,43 @@ static void act_send(world *w, node *n, const cop_worker_action *a, uint32_t sel
                w->s.block_tokens * sizeof *l->payload);
     if (!l->event.transfer.intact)
         l->payload[cop_rng_below(&w->rng, values)] ^= 1;
-    letter *sent = post(w, self, self, COP_WORKER_SENT);
-    sent->event.transfer.transfer = a->move.transfer;
+    if (w->s.in_turns) {
+        letter *kept = cop_malloc(sizeof *kept);
+        *kept = w->mail[--w->mail_count];
+        cop_turns_post(&n->turns, a->move.transfer, kept);
+        return;
+    }
+    cop_turns_forget(&n->turns, a->move.transfer);
+    post(w, self, self, COP_WORKER_SENT)->event.transfer.transfer = a->move.transfer;
 }
 
-static void act_receive(node *n, const cop_worker_action *a)
+/* Carries the transfers whose turn it is at both ends. */
+static void carry(world *w)
 {
+    for (uint32_t src = 0; src < WORKERS; src++) {
+        node *n = &w->nodes[src];
+        letter *l = cop_turns_next(&n->turns);
+        if (!l || (void *)l == n)
+            continue;
+        node *to = &w->nodes[l->to];
+        if (cop_turns_next(&to->turns) != to || to->turns.items[0].id != n->turns.items[0].id)
+            continue;
+        uint64_t id = n->turns.items[0].id;
+        cop_turns_take(&n->turns);
+        cop_turns_take(&to->turns);
+        *post(w, l->from, l->to, COP_WORKER_RECEIVED) = *l;
+        post(w, src, src, COP_WORKER_SENT)->event.transfer.transfer = id;
+        free(l);
+        src = (uint32_t)-1; /* others may have their turn now */
+    }
+}
+
+static void act_receive(world *w, node *n, const cop_worker_action *a)
+{
+    if (w->s.in_turns)
+        cop_turns_post(&n->turns, a->move.transfer, n);
+    else
+        cop_turns_forget(&n->turns, a->move.transfer);
     for (int i = 0; i < MAX_EVENTS; i++) {
         if (n->receiving_id[i])
             continue;
@@ -260,7 +298,7 @@ static void perform(world *w, uint32_t self)
             act_send(w, n, a, self);
             break;
         case COP_ACT_RECEIVE:
-            act_receive(n, a);
+            act_receive(w, n, a);
             break;
         case COP_ACT_EVICTED:
             w->evicted += a->blocks.evicted_count;
@@ -278,6 +316,8 @@ static void perform(world *w, uint32_t self)
             w->first_token[a->story.request] = a->story.first_token;
             break;
         case COP_ACT_TRANSFER_ENDED:
+            if (!a->ended.posted_ns)
+                cop_turns_forget(&n->turns, a->ended.transfer);
             w->transfers_done += a->ended.outcome == COP_TRANSFER_DONE;
             w->transfers_failed += a->ended.outcome != COP_TRANSFER_DONE;
             break;
@@ -295,6 +335,7 @@ static void tell(world *w, uint32_t to, cop_worker_event *event)
     event->now_ns = ++w->now;
     cop_worker_step(w->nodes[to].core, event, &w->nodes[to].actions);
     perform(w, to);
+    carry(w);
     cop_worker_check(w->nodes[to].core);
 }
 
@@ -385,6 +426,10 @@ static void deliver_one(world *w)
     memmove(&w->mail[i], &w->mail[i + 1], (w->mail_count - i - 1) * sizeof *w->mail);
     w->mail_count--;
     node *n = &w->nodes[to];
+    if (l.event.kind == COP_WORKER_PLAN_SEND || l.event.kind == COP_WORKER_PLAN_RECEIVE)
+        cop_turns_expect(&n->turns, l.event.plan.id);
+    if (l.event.kind == COP_WORKER_ACCEPT && !l.event.accept.count && l.from != to)
+        cop_turns_forget(&n->turns, l.event.accept.transfer);
     if (l.event.kind == COP_WORKER_OFFER)
         l.event.offer.tokens = l.tokens;
     if (l.event.kind == COP_WORKER_RECEIVED) {
@@ -561,6 +606,8 @@ static void end_world(world *w)
         }
         cop_worker_close(w->nodes[i].core);
         cop_worker_actions_fini(&w->nodes[i].actions);
+        assert_int_equal(w->nodes[i].turns.count, 0);
+        cop_turns_fini(&w->nodes[i].turns);
         free(w->nodes[i].slots);
         free(w->nodes[i].host);
         free(w->nodes[i].moves);
@@ -574,13 +621,16 @@ static void end_world(world *w)
 static void test_every_step_sees_the_right_context(void **state)
 {
     static const setting settings[] = {
-        {4, 200, 8, 16, true, true, false, "lru", true, 0, 0},
-        {4, 90, 8, 7, true, true, true, "lru", true, 0, 0},
-        {4, 90, 3, 1, true, false, true, "fifo", true, 0, 0},
-        {1, 330, 4, 32, true, true, true, "lfu", true, 0, 0},
-        {16, 24, 6, 256, true, true, true, "lru", true, 0, 0},
-        {16, 22, 2, 5, true, true, false, "lfu", true, 0, 0},
-        {5, 80, 16, 11, false, true, false, "fifo", true, 0, 0},
+        {4, 200, 8, 16, true, true, false, "lru", false, true, 0, 0},
+        {4, 90, 8, 7, true, true, true, "lru", false, true, 0, 0},
+        {4, 90, 3, 1, true, false, true, "fifo", false, true, 0, 0},
+        {1, 330, 4, 32, true, true, true, "lfu", false, true, 0, 0},
+        {16, 24, 6, 256, true, true, true, "lru", false, true, 0, 0},
+        {16, 22, 2, 5, true, true, false, "lfu", false, true, 0, 0},
+        {5, 80, 16, 11, false, true, false, "fifo", false, true, 0, 0},
+        {4, 200, 8, 16, true, true, false, "lru", true, true, 0, 0},
+        {4, 90, 8, 7, true, true, true, "lru", true, true, 0, 0},
+        {1, 330, 4, 32, true, true, true, "lfu", true, true, 0, 0},
     };
     static world w;
     uint64_t seed = 20240611;
@@ -609,13 +659,13 @@ static void test_every_step_sees_the_right_context(void **state)
 static void test_two_tiers(void **state)
 {
     static const setting settings[] = {
-        {4, 90, 8, 16, true, true, false, "lru", false, 60, 0},
-        {4, 90, 8, 7, true, true, true, "lru", true, 200, 1},
-        {4, 90, 3, 16, true, false, true, "fifo", false, 30, 0.5},
-        {1, 330, 4, 32, true, true, true, "lfu", true, 200, 0},
-        {16, 24, 6, 256, true, true, true, "lru", false, 40, 6},
-        {16, 22, 2, 5, true, true, false, "lfu", false, 1, 0},
-        {4, 90, 8, 16, true, true, true, "lru", false, 60, 1e9},
+        {4, 90, 8, 16, true, true, false, "lru", false, false, 60, 0},
+        {4, 90, 8, 7, true, true, true, "lru", true, true, 200, 1},
+        {4, 90, 3, 16, true, false, true, "fifo", true, false, 30, 0.5},
+        {1, 330, 4, 32, true, true, true, "lfu", false, true, 200, 0},
+        {16, 24, 6, 256, true, true, true, "lru", true, false, 40, 6},
+        {16, 22, 2, 5, true, true, false, "lfu", false, false, 1, 0},
+        {4, 90, 8, 16, true, true, true, "lru", false, false, 60, 1e9},
     };
     static world w;
     uint64_t seed = 20241124;
@@ -641,7 +691,7 @@ static void test_two_tiers(void **state)
 static void test_first_tokens_do_not_depend_on_the_cache(void **state)
 {
     static world with;
-    setting s = {4, 200, 8, 16, true, true, true, "lru", true, 0, 0};
+    setting s = {4, 200, 8, 16, true, true, true, "lru", false, true, 0, 0};
     run_world(&s, 5, &with);
     for (uint32_t id = 0; id < REQUESTS; id++) {
         uint64_t value = cop_hash_root(with.tenant[id]);
@@ -652,12 +702,68 @@ static void test_first_tokens_do_not_depend_on_the_cache(void **state)
     end_world(&with);
 }
 
+/* What a worker answers when the offer of transfer `id` comes: the number of blocks that it posts a
+ * receive for, 0 if it waits or declines. */
+static uint32_t offer(cop_worker *core, uint64_t id, const uint32_t *tokens, uint32_t blocks)
+{
+    cop_worker_actions actions = {0};
+    uint32_t posted = 0;
+    cop_worker_event event = {.kind = COP_WORKER_PLAN_RECEIVE, .now_ns = (int64_t)id};
+    event.plan = (cop_plan){.id = id, .end_block = blocks};
+    cop_worker_step(core, &event, &actions);
+    event = (cop_worker_event){.kind = COP_WORKER_OFFER, .now_ns = (int64_t)id};
+    event.offer.transfer = id;
+    event.offer.tokens = tokens;
+    event.offer.blocks = blocks;
+    cop_worker_step(core, &event, &actions);
+    for (size_t i = 0; i < actions.count; i++)
+        if (actions.items[i].kind == COP_ACT_RECEIVE)
+            posted += actions.items[i].move.count;
+    cop_worker_actions_fini(&actions);
+    return posted;
+}
+
+/* Transfers may be started in the order of their ids, so an answer may wait for a smaller one to
+ * bring the same blocks, and never for a larger one. */
+static void test_answers_wait_for_smaller_transfers_only(void **state)
+{
+    static const uint32_t tokens[] = {1, 2, 3, 4};
+    cop_worker_options options = {.block_tokens = 1,
+                                  .capacity_blocks = 16,
+                                  .max_batch = 1,
+                                  .chunk_tokens = 1,
+                                  .eviction = "lru",
+                                  .cache_enabled = true};
+    cop_worker *core;
+    cop_error err;
+    assert_int_equal(cop_worker_open(&core, &options, &err), COP_OK);
+    assert_int_equal(offer(core, 5, tokens, 3), 3);
+    assert_int_equal(offer(core, 7, tokens, 4), 0); /* 5 brings three of the four */
+    assert_int_equal(offer(core, 2, tokens, 2), 2);
+    cop_worker_event received = {.kind = COP_WORKER_RECEIVED, .now_ns = 8};
+    cop_worker_actions actions = {0};
+    received.transfer.intact = true;
+    static const uint64_t ids[] = {2, 5, 7};
+    for (int i = 0; i < 3; i++) {
+        received.transfer.transfer = ids[i];
+        cop_worker_step(core, &received, &actions);
+        cop_worker_check(core);
+    }
+    cop_worker_gauges gauges = cop_worker_read(core);
+    assert_int_equal(gauges.cached_blocks, 4); /* two came twice and were given back */
+    assert_int_equal(gauges.used_blocks, 4);
+    assert_true(cop_worker_idle(core));
+    cop_worker_actions_fini(&actions);
+    cop_worker_close(core);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_every_step_sees_the_right_context),
         cmocka_unit_test(test_two_tiers),
         cmocka_unit_test(test_first_tokens_do_not_depend_on_the_cache),
+        cmocka_unit_test(test_answers_wait_for_smaller_transfers_only),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -482,6 +482,9 @@ static void test_help_lists_the_keys_of_a_prefix(void **state)
     fclose(out);
     assert_string_equal(text, "transport.kv                   mpi  mpi|nccl\n"
                               "    what moves KV blocks\n"
+                              "transport.staging_blocks       64   2 to 65536 blocks\n"
+                              "    mpi with device cuda: window of pinned host memory through which "
+                              "blocks go, in two halves\n"
                               "transport.timeout_s            30   0.1 to 1000000 s\n"
                               "    nccl: a transfer that makes no progress for so long ends the "
                               "run\n"
