@@ -55,6 +55,17 @@ class Gpus(ClusterTest):
             record = self.compare(reference, name, ranks, {**REPLICATE, **settings})
             self.assertGreater(self.count_moved(record), 10, name)
 
+    def test_the_host_tier_gives_the_same_logits(self):
+        """Alone, and before the slots through which a transport's blocks go."""
+        off = self.run_cluster(1, "off.h5", {**GPUS, "cache.enabled": "false"})
+        host = {"cache.capacity_blocks": 36, "cache.host_blocks": 24}
+        for name, ranks, settings in (
+                ("host.h5", 1, {}),
+                ("host_staged.h5", 2, {**REPLICATE, "transport.kv": "mpi"})):
+            record = self.compare(answers(off), name, ranks, {**host, **settings})
+            self.assertTrue((record["evictions"]["to_host"] == 1).any(), name)
+            self.assertGreater(record["requests"]["hit_host_tokens"].sum(), 0, name)
+
     def test_faults_on_the_way(self):
         off = self.run_cluster(1, "off.h5", {**GPUS, "cache.enabled": "false"})
         record = self.compare(answers(off), "faults.h5", 3, {

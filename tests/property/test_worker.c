@@ -661,10 +661,10 @@ static void test_two_tiers(void **state)
     static const setting settings[] = {
         {4, 90, 8, 16, true, true, false, "lru", false, false, 60, 0},
         {4, 90, 8, 7, true, true, true, "lru", true, true, 200, 1},
-        {4, 90, 3, 16, true, false, true, "fifo", false, false, 30, 0.5},
-        {1, 330, 4, 32, true, true, true, "lfu", true, true, 200, 0},
-        {16, 24, 6, 256, true, true, true, "lru", false, false, 40, 6},
-        {16, 22, 2, 5, true, true, false, "lfu", true, false, 1, 0},
+        {4, 90, 3, 16, true, false, true, "fifo", true, false, 30, 0.5},
+        {1, 330, 4, 32, true, true, true, "lfu", false, true, 200, 0},
+        {16, 24, 6, 256, true, true, true, "lru", true, false, 40, 6},
+        {16, 22, 2, 5, true, true, false, "lfu", false, false, 1, 0},
         {4, 90, 8, 16, true, true, true, "lru", false, false, 60, 1e9},
     };
     static world w;
