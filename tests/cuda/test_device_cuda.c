@@ -308,10 +308,14 @@ static void test_deterministic(void **state)
                     expect_same(&r, 1, want + (size_t)(start + count - 1) * t.g->vocab, t.g->vocab,
                                 "deterministic");
             }
-        for (uint32_t p = 101; p < 106; p++) { /* alone: graphs */
-            cop_sequence s = part_of(t.tokens, p, 1, blocks);
-            cop_step_result r = step(cuda, device, &s, 1);
-            expect_same(&r, 0, want + (size_t)p * t.g->vocab, t.g->vocab, "deterministic graph");
+        for (uint32_t p = 101; p < 106; p++) { /* only decoding: graphs, with padding */
+            cop_sequence s[5];
+            for (uint32_t n = 0; n < 5; n++)
+                s[n] = part_of(t.tokens, p + n, 1, blocks);
+            cop_step_result r = step(cuda, device, s, p % 2 ? 5 : 1);
+            for (uint32_t n = 0; n < (p % 2 ? 5 : 1); n++)
+                expect_same(&r, n, want + (size_t)(p + n) * t.g->vocab, t.g->vocab,
+                            "deterministic graph");
         }
         free(want);
         cuda->close(device);
