@@ -1,5 +1,5 @@
-/* Reads memory and does nothing with it: how long decoding takes at best, as every weight is read for
- * every token. Each thread has UNROLL loads of 16 bytes under way. */
+/* Reads memory and does nothing with it: how long decoding takes at best, as every weight is read
+ * for every token. Each thread has UNROLL loads of 16 bytes under way. */
 #include "kernels.h"
 
 #include <gpu.cuh>

@@ -1,10 +1,10 @@
-/* A batch as the kernels see it: one buffer in pinned memory, filled here and copied whole. Poll has
- * reported the batch before, so its copy is done and the buffer is free.
+/* A batch as the kernels see it: one buffer in pinned memory, filled here and copied whole. Poll
+ * has reported the batch before, so its copy is done and the buffer is free.
  *
  *     counts | draws | sequences | tiles | tokens | positions | slots | block tables
  *
- * Each part begins at a multiple of 16 bytes and has room for the sizes that are launched. These are
- * equal for all batches that one graph serves, and so are the addresses: what varies, the block
+ * Each part begins at a multiple of 16 bytes and has room for the sizes that are launched. These
+ * are equal for all batches that one graph serves, and so are the addresses: what varies, the block
  * tables, comes last.
  *
  * Sequences that decode come first, so that decode attention finds them side by side; draws are in

@@ -1,5 +1,5 @@
-/* Errors of the CUDA runtime and of cuBLASLt as ours: the library's words, and where. In the text of
- * the program the rank comes before it. */
+/* Errors of the CUDA runtime and of cuBLASLt as ours: the library's words, and where. In the text
+ * of the program the rank comes before it. */
 #ifndef COP_CUDA_CHECK_H
 #define COP_CUDA_CHECK_H
 

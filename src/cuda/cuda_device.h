@@ -11,8 +11,8 @@
  *     probe.c     what this GPU could do at best, for the benches
  *
  * Two streams. `compute` has the steps and copy_block, `moves` what goes to and from host memory;
- * move.c says what waits for what. One thread calls; each call that queues something first makes the
- * device current in it, as a process may have several. */
+ * move.c says what waits for what. One thread calls; each call that queues something first makes
+ * the device current in it, as a process may have several. */
 #ifndef COP_CUDA_CUDA_DEVICE_H
 #define COP_CUDA_CUDA_DEVICE_H
 

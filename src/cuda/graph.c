@@ -1,6 +1,6 @@
-/* Steps that only decode, as CUDA graphs: their hundreds of launches, a few microseconds each, would
- * take longer than the GPU does. A graph is kept for each (sequences, splits), both in steps that
- * grow with them, so there are few.
+/* Steps that only decode, as CUDA graphs: such a step is hundreds of short launches, which the host
+ * could not queue as fast as the GPU does them. A graph is kept for each (sequences, splits), both in
+ * steps that grow with them, so there are few.
  *
  * A size that is wanted for the first time is launched plainly: that loads its kernels and chooses
  * the algorithms of its products, neither of which may happen during a capture. */

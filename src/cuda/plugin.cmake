@@ -8,9 +8,9 @@ find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${COPPICE_NCCL_ROOT} ${CUDAToolkit_INCLU
 find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2 HINTS ${COPPICE_NCCL_ROOT}
              ${CUDAToolkit_LIBRARY_DIR} PATH_SUFFIXES lib lib64)
 
-# coppice_cuda_plugin(TARGET FOLDER NCCL LIBRARIES...): builds FOLDER/coppice-cuda.so. NCCL: with the
-# transport. LIBRARIES: the kernels and the CUDA libraries, real or emulated. TARGET_parts has all of
-# it for programs that look inside: tests.
+# coppice_cuda_plugin(TARGET FOLDER NCCL LIBRARIES...): builds FOLDER/coppice-cuda.so. NCCL: with
+# the transport. LIBRARIES: the kernels and the CUDA libraries, real or emulated. TARGET_parts has
+# all of it for programs that look inside: tests.
 function(coppice_cuda_plugin target folder nccl)
     file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/cuda/*.c)
     if(NOT nccl)
@@ -44,7 +44,7 @@ if(TARGET coppice_kernels)
         coppice_cuda_plugin(coppice_cuda ${CMAKE_BINARY_DIR} ON coppice_kernels CUDA::cudart_static
                             CUDA::cublasLt ${NCCL_LIBRARY})
     else()
-        message(STATUS "NCCL is missing (COPPICE_NCCL_ROOT): coppice-cuda.so without transport nccl")
+        message(STATUS "NCCL is missing (COPPICE_NCCL_ROOT): coppice-cuda.so without its transport")
         coppice_cuda_plugin(coppice_cuda ${CMAKE_BINARY_DIR} OFF coppice_kernels
                             CUDA::cudart_static CUDA::cublasLt)
     endif()

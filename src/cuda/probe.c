@@ -1,6 +1,6 @@
 /* What this GPU could do at best, measured with the memory, weights and kernels of an open device.
- * Each probe queues the same work ROUNDS times, an event before and after each; the first is a warm-up,
- * of the others the median counts. */
+ * Each probe queues the same work ROUNDS times, an event before and after each; the first is a
+ * warm-up, of the others the median counts. */
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/median.h"

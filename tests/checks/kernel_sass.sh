@@ -18,6 +18,7 @@ norm.cu              norm_heldILi|norm_read_twiceILi8E        LDG[.]E.*[.]128 ST
 place_qkv.cu         place_headsILi                           LDG[.]E.*[.]128 STG[.]E.*[.]128
 elementwise.cu       embed_rowsILi8E|swiglu_rowsILi8E         LDG[.]E.*[.]128 STG[.]E.*[.]128
 elementwise.cu       copy_stripes                             LDG[.]E.*[.]128 STG[.]E.*[.]128
+probe.cu             read_all                                 LDG[.]E.*[.]128
 prefill_attention.cu prefill_attentionILi                     HMMA LDSM LDGSTS.*[.]128
 decode_attention.cu  decode_partILi                           HMMA LDSM LDGSTS.*[.]128
 END

@@ -11,6 +11,8 @@
 
 enum { TOKENS = 150, BLOCKS = 400, MAX_TOKENS = 256, MAX_SEQUENCES = 12, SLOTS = 6 };
 
+static const cop_device_ops *const cuda = &cop_cuda_device;
+
 static inline cop_device_options options_of(const cop_seeded_weights *weights,
                                             uint32_t block_tokens)
 {

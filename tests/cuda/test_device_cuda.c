@@ -1,41 +1,12 @@
-/* The CUDA device beside the cpu device in float32, from the same seed.
- *
- * How far BF16 may be off: as tests/oracles/transformer.py derives it for the cpu device, with the
- * roundings of this one. Rounding to 8 bits errs by anything up to 2^-8 of the power of two below a
- * value; for values m 2^e whose m are spread as 1 / m over [1, 2), as they are over many magnitudes,
- * that is a relative error of RMS 2^-8 / sqrt(3) * sqrt(E[1 / m^2]), E[1 / m^2] = 3 / (8 ln 2). On the
- * way to a logit a layer has 14 roundings in a row or side by side: normalised input, q and k twice
- * (as products and turned), v, probabilities, attention's output and what it adds; normalised input,
- * gate, up, SwiGLU's output and what it adds. One more stands before the head. Independent errors add
- * as squares, so sqrt(14 layers + 1) of one, if each reached the residual stream at full weight; a
- * factor of 2 stands for what the sum leaves out (exponentials, products of two values with errors).
- * The bound is on the RMS of the error of a row of logits relative to the RMS of the row; a single
- * logit may be off by three times as much. */
-#include "device_harness.h"
+/* The CUDA device beside the cpu device in float32, from the same seed. How far they may be
+ * apart says device_truth.h. */
+#include "device_truth.h"
 
-#include "base/hash.h"
 #include "cuda/plugin.h"
-#include "device/cpu.h"
+#include "device/cpu.h" /* cop_sample */
 
 #include "../shapes.h"
 #include "../typed_weights.h"
-
-enum { SEED = 5 };
-
-/* RMS of the relative error of a rounding, and of a logit after so many in each layer. */
-static double rounding_error(void)
-{
-    return 0x1p-8 / sqrt(3) * sqrt(3 / (8 * log(2)));
-}
-
-static double logit_error(uint32_t layers, double roundings)
-{
-    return 2 * rounding_error() * sqrt(roundings * layers + 1);
-}
-
-enum { ROUNDINGS = 14, ROUNDINGS_CPU = 8 };
-
-static const cop_device_ops *const cuda = &cop_cuda_device;
 
 /* Llama: neither biases nor norms of q and k, heads of 64 in groups of 4. */
 static const cop_geometry shape_llama = {
@@ -70,91 +41,8 @@ static const cop_geometry shape_qwen2 = {.name = "qwen2",
 static const cop_geometry *const shapes[] = {&shape_wide, &shape_odd, &shape_llama, &shape_qwen2};
 enum { SHAPES = sizeof shapes / sizeof *shapes };
 
-/* Logits of every position of a prompt, one row each, by the cpu device in float32. */
-typedef struct {
-    const cop_geometry *g;
-    cop_seeded_weights weights;
-    uint32_t tokens[TOKENS];
-    float *logits; /* [TOKENS][vocab] */
-    double bound;  /* of the RMS error, relative */
-    double worst;  /* what was found, relative to the bound */
-} truth;
-
-static void make_truth(truth *t, const cop_geometry *g)
-{
-    uint32_t blocks[BLOCKS];
-    *t = (truth){.g = g, .weights = {.geometry = g, .seed = SEED}};
-    t->bound = logit_error(g->layers, ROUNDINGS);
-    t->logits = cop_malloc(sizeof(float) * TOKENS * g->vocab);
-    make_prompt(t->tokens, g->vocab, 0);
-    make_table(blocks, 0);
-    cop_device_options options = options_of(&t->weights, 16);
-    options.float32 = true;
-    cop_device *device = open_with(&cop_device_cpu, &options);
-    for (uint32_t i = 0; i < TOKENS; i++) {
-        cop_sequence s = part_of(t->tokens, i, 1, blocks);
-        cop_step_result r = step(&cop_device_cpu, device, &s, 1);
-        memcpy(t->logits + (size_t)i * g->vocab, r.logits, g->vocab * sizeof(float));
-    }
-    cop_device_cpu.close(device);
-}
-
-static void free_truth(truth *t)
-{
-    print_message("%s: greatest RMS error %.2f of its bound %.3g\n", t->g->name, t->worst,
-                  t->bound);
-    free(t->logits);
-}
-
-static uint32_t greatest(const float *logits, uint32_t n)
-{
-    uint32_t best = 0;
-    for (uint32_t i = 1; i < n; i++)
-        if (logits[i] > logits[best])
-            best = i;
-    return best;
-}
-
-/* Row `row` of a result is that of this position, and the greedy token the one it says: the true one,
- * unless the two are so near that rounding may have turned them round. */
-static void expect_row(truth *t, const cop_step_result *r, uint32_t sequence, uint32_t row,
-                       uint32_t position, const char *what)
-{
-    const uint32_t vocab = t->g->vocab;
-    const float *got = r->logits + row * r->logits_stride;
-    const float *want = t->logits + (size_t)position * vocab;
-    double squares = 0, errors = 0;
-    for (uint32_t i = 0; i < vocab; i++) {
-        squares += (double)want[i] * want[i];
-        errors += ((double)got[i] - want[i]) * ((double)got[i] - want[i]);
-    }
-    const double rms = sqrt(squares / vocab), allowed = t->bound * rms;
-    const double error = sqrt(errors / vocab);
-    if (!(error <= allowed))
-        fail_msg("%s, %s: RMS error %.3g at position %u, allowed %.3g", t->g->name, what, error,
-                 position, allowed);
-    t->worst = fmax(t->worst, error / allowed);
-    for (uint32_t i = 0; i < vocab; i++)
-        expect_near(got[i], want[i], 3 * allowed, what, position, i);
-    const uint32_t token = greatest(got, vocab), true_token = greatest(want, vocab);
-    assert_int_equal(r->tokens[sequence], token);
-    assert_true(want[true_token] - want[token] <= 2 * 3 * allowed);
-    assert_true(r->digests[sequence] == cop_hash(got, vocab * sizeof *got, 0));
-}
-
-static void prefill(truth *t, cop_device *device, const uint32_t *blocks, uint32_t from,
-                    uint32_t to, uint32_t chunk, const char *what)
-{
-    for (uint32_t start = from; start < to; start += chunk) {
-        uint32_t count = to - start < chunk ? to - start : chunk;
-        cop_sequence s = part_of(t->tokens, start, count, blocks);
-        cop_step_result r = step(cuda, device, &s, 1);
-        expect_row(t, &r, 0, 0, start + count - 1, what);
-    }
-}
-
-/* Whole, in chunks around the tile, and token by token (which are decode steps, of growing contexts,
- * most of them graphs). */
+/* Whole, in chunks around the tile, and token by token (which are decode steps, of growing
+ * contexts, most of them graphs). */
 static void test_chunks(void **state)
 {
     static const struct {
@@ -264,7 +152,8 @@ static void test_graphs_replay(void **state)
     free_truth(&t);
 }
 
-/* deterministic: whatever the chunks, the batch, the cached prefix and the blocks, the same bits. */
+/* deterministic: whatever the chunks, the batch, the cached prefix and the blocks, the same bits.
+ * */
 static void expect_same(const cop_step_result *r, uint32_t row, const float *want, uint32_t vocab,
                         const char *what)
 {
@@ -308,10 +197,14 @@ static void test_deterministic(void **state)
                     expect_same(&r, 1, want + (size_t)(start + count - 1) * t.g->vocab, t.g->vocab,
                                 "deterministic");
             }
-        for (uint32_t p = 101; p < 106; p++) { /* alone: graphs */
-            cop_sequence s = part_of(t.tokens, p, 1, blocks);
-            cop_step_result r = step(cuda, device, &s, 1);
-            expect_same(&r, 0, want + (size_t)p * t.g->vocab, t.g->vocab, "deterministic graph");
+        for (uint32_t p = 101; p < 106; p++) { /* only decoding: graphs, with padding */
+            cop_sequence s[5];
+            for (uint32_t n = 0; n < 5; n++)
+                s[n] = part_of(t.tokens, p + n, 1, blocks);
+            cop_step_result r = step(cuda, device, s, p % 2 ? 5 : 1);
+            for (uint32_t n = 0; n < (p % 2 ? 5 : 1); n++)
+                expect_same(&r, n, want + (size_t)(p + n) * t.g->vocab, t.g->vocab,
+                            "deterministic graph");
         }
         free(want);
         cuda->close(device);
@@ -319,168 +212,8 @@ static void test_deterministic(void **state)
     }
 }
 
-/* A prefix of 77 tokens whose last block was copied in part, onto a block full of rubbish. */
-static void test_copied_prefix(void **state)
-{
-    enum { PREFIX = 77, BLOCK = 16, REST = PREFIX % BLOCK };
-    truth t;
-    uint32_t blocks[BLOCKS], mine[BLOCKS];
-    cop_error err;
-    make_truth(&t, &shape_wide);
-    make_table(blocks, 4);
-    memcpy(mine, blocks, sizeof mine);
-    const cop_device_options options = options_of(&t.weights, BLOCK);
-    cop_device *device = open_with(cuda, &options);
-    prefill(&t, device, blocks, 0, TOKENS, 64, "before the copy");
-    const uint32_t src = blocks[PREFIX / BLOCK], dst = blocks[300];
-    memcpy(mine + PREFIX / BLOCK, blocks + 300, 50 * sizeof *mine);
-    const size_t bytes = cuda->block_bytes(device), token = t.g->head_dim * sizeof(uint16_t);
-    char *rubbish = cop_malloc(bytes);
-    memset(rubbish, 0xff, bytes);
-    assert_int_equal(cuda->write_block(device, dst, rubbish, &err), COP_OK);
-    cuda->copy_block(device, src, dst, REST);
-    char *from = read_block(device, src), *to = read_block(device, dst);
-    for (size_t at = 0; at < bytes; at += BLOCK * token) {
-        assert_memory_equal(to + at, from + at, REST * token);
-        assert_memory_equal(to + at + REST * token, rubbish, (BLOCK - REST) * token);
-    }
-    cuda->copy_block(device, src, src, BLOCK); /* nothing happens */
-    prefill(&t, device, mine, PREFIX, TOKENS, 40, "after a copied prefix");
-    free(rubbish);
-    free(from);
-    free(to);
-    cuda->close(device);
-    free_truth(&t);
-}
-
-/* Blocks go out while the next batch already writes them; they come back into others. */
-static void test_moves(void **state)
-{
-    enum { PREFIX = 80, USED = 5, BLOCK = 16 };
-    truth t;
-    uint32_t blocks[BLOCKS], slots[] = {3, 0, 5, 1, 4};
-    make_truth(&t, &shape_odd);
-    make_table(blocks, 8);
-    const cop_device_options options = options_of(&t.weights, BLOCK);
-    cop_device *device = open_with(cuda, &options);
-    const size_t bytes = cuda->block_bytes(device);
-    char *kept[USED];
-    uint32_t other[TOKENS];
-    make_prompt(other, t.g->vocab, 3);
-    prefill(&t, device, blocks, 0, PREFIX, PREFIX, "before moves");
-    for (int i = 0; i < USED; i++)
-        kept[i] = read_block(device, blocks[i]);
-    const uint64_t out = cuda->move_out(device, blocks, slots, USED);
-    cop_sequence s = part_of(other, 0, PREFIX, blocks); /* into the same blocks, at once */
-    const cop_batch batch = {.count = 1, .sequences = &s};
-    start_step(cuda, device, &batch);
-    while (!cuda->moved(device, out))
-        cop_sleep_ns(1000);
-    for (int i = 0; i < USED; i++)
-        assert_memory_equal(cuda->host_slot(device, slots[i]), kept[i], bytes);
-    end_step(cuda, device);
-    const uint64_t in = cuda->move_in(device, blocks + 20, slots, USED);
-    assert_true(in > out);
-    while (!cuda->moved(device, in))
-        cop_sleep_ns(1000);
-    assert_true(cuda->moved(device, out));
-    for (int i = 0; i < USED; i++) {
-        char *back = read_block(device, blocks[20 + i]), *now = read_block(device, blocks[i]);
-        assert_memory_equal(back, kept[i], bytes);
-        assert_memory_not_equal(now, kept[i], bytes);
-        free(back);
-        free(now);
-        free(kept[i]);
-    }
-    prefill(&t, device, blocks + 20, PREFIX, TOKENS, 30, "after moves");
-    cuda->close(device);
-    free_truth(&t);
-}
-
-/* More moves than there are tickets, of which nobody asks; copies out of blocks that a move in then
- * fills, and into blocks that a move out has just read. */
-static void test_order_of_moves_and_copies(void **state)
-{
-    enum { BLOCK = 16, ROUNDS = 300 };
-    const cop_seeded_weights weights = {.geometry = &shape_qwen2, .seed = SEED};
-    const cop_device_options options = options_of(&weights, BLOCK);
-    cop_device *device = open_with(cuda, &options);
-    const size_t bytes = cuda->block_bytes(device);
-    char *pattern = cop_malloc(bytes);
-    const uint32_t a = 7, b = 9, c = 11;
-    uint64_t ticket = 0;
-    cop_error err;
-    for (int i = 0; i < ROUNDS; i++) {
-        memset(pattern, i, bytes);
-        assert_int_equal(cuda->write_block(device, a, pattern, &err), COP_OK);
-        memset(cuda->host_slot(device, 0), i + 1, bytes);
-        cuda->copy_block(device, a, b, BLOCK);          /* b = i */
-        cuda->move_in(device, &a, (uint32_t[]){0}, 1);  /* a = i + 1, after the copy */
-        cuda->move_out(device, &b, (uint32_t[]){1}, 1); /* slot 1 = i */
-        cuda->copy_block(device, c, b, BLOCK);          /* b = c, after the move */
-        ticket = cuda->move_out(device, &a, (uint32_t[]){2}, 1);
-        if (i % 50 == 0) {
-            while (!cuda->moved(device, ticket))
-                ;
-            char *of_b = read_block(device, b), *of_c = read_block(device, c);
-            assert_memory_equal(of_b, of_c, bytes);
-            free(of_b);
-            free(of_c);
-        }
-        assert_int_equal(cuda->read_block(device, a, pattern, &err),
-                         COP_OK); /* all moves are done */
-        assert_true(cuda->moved(device, ticket));
-        const char *out = cuda->host_slot(device, 1), *in = cuda->host_slot(device, 2);
-        assert_int_equal((unsigned char)out[bytes - 1], i % 256);
-        assert_int_equal((unsigned char)in[0], (i + 1) % 256);
-        assert_int_equal((unsigned char)pattern[bytes / 2], (i + 1) % 256);
-    }
-    for (int i = 0; i < ROUNDS; i++) /* nobody asks */
-        ticket = cuda->move_out(device, &a, (uint32_t[]){2}, 1);
-    while (!cuda->moved(device, ticket))
-        ;
-    assert_int_equal(ticket, 3 * ROUNDS + ROUNDS);
-    free(pattern);
-    cuda->close(device);
-}
-
-/* What a transport writes comes after the copies and moves asked for before. */
-static void test_fence(void **state)
-{
-    enum { BLOCK = 16 };
-    const cop_seeded_weights weights = {.geometry = &shape_qwen2, .seed = SEED};
-    const cop_device_options options = options_of(&weights, BLOCK);
-    cop_device *device = open_with(cuda, &options);
-    const size_t bytes = cuda->block_bytes(device);
-    char *pattern = cop_malloc(bytes);
-    cudaStream_t stream;
-    cop_error err;
-    CUDA(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
-    assert_int_equal(cop_cuda_device_index(device), 0);
-    for (int i = 0; i < 20; i++) {
-        memset(pattern, 0x40 + i, bytes);
-        assert_int_equal(cuda->write_block(device, 1, pattern, &err), COP_OK);
-        assert_int_equal(cuda->write_block(device, 2, pattern, &err), COP_OK);
-        cuda->copy_block(device, 1, 3, BLOCK);
-        uint64_t ticket = cuda->move_out(device, (uint32_t[]){2}, (uint32_t[]){0}, 1);
-        assert_int_equal(cop_cuda_fence(device, stream, &err), COP_OK);
-        CUDA(cudaMemsetAsync(cuda->block_address(device, 1), 0x11, bytes, stream));
-        CUDA(cudaMemsetAsync(cuda->block_address(device, 2), 0x22, bytes, stream));
-        CUDA(cudaStreamSynchronize(stream));
-        while (!cuda->moved(device, ticket))
-            ;
-        char *copy = read_block(device, 3);
-        assert_memory_equal(copy, pattern, bytes);
-        assert_memory_equal(cuda->host_slot(device, 0), pattern, bytes);
-        free(copy);
-    }
-    CUDA(cudaStreamDestroy(stream));
-    free(pattern);
-    cuda->close(device);
-}
-
-/* BF16 from a file is the same as from the seed; F16 and F32 are rounded as the cpu device does. Two
- * devices are compared, so both may be off. */
+/* BF16 from a file is the same as from the seed; F16 and F32 are rounded as the cpu device does.
+ * Two devices are compared, so both may be off. */
 static void test_typed_weights(void **state)
 {
     const cop_geometry *g = &shape_odd;
@@ -661,18 +394,10 @@ int main(void)
 {
     harness_device_or_skip();
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_chunks),
-        cmocka_unit_test(test_mixed_batches),
-        cmocka_unit_test(test_graphs_replay),
-        cmocka_unit_test(test_deterministic),
-        cmocka_unit_test(test_copied_prefix),
-        cmocka_unit_test(test_moves),
-        cmocka_unit_test(test_order_of_moves_and_copies),
-        cmocka_unit_test(test_fence),
-        cmocka_unit_test(test_typed_weights),
-        cmocka_unit_test(test_pool_by_free_memory),
-        cmocka_unit_test(test_probes),
-        cmocka_unit_test(test_refused_options),
+        cmocka_unit_test(test_chunks),          cmocka_unit_test(test_mixed_batches),
+        cmocka_unit_test(test_graphs_replay),   cmocka_unit_test(test_deterministic),
+        cmocka_unit_test(test_typed_weights),   cmocka_unit_test(test_pool_by_free_memory),
+        cmocka_unit_test(test_probes),          cmocka_unit_test(test_refused_options),
         cmocka_unit_test(test_refused_batches),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
-/* The CUDA device where things fail: no GPU, too little memory, and every call of the CUDA libraries
- * that it makes, one after another. The emulator injects them. Each life is a process of its own: it
- * must not crash, must give back what it took, and must say what failed. */
+/* The CUDA device where things fail: no GPU, too little memory, and every call of the CUDA
+ * libraries that it makes, one after another. The emulator injects them. Each life is a process of
+ * its own: it must not crash, must give back what it took, and must say what failed. */
 #include "device_harness.h"
 
 #include "cuda/plugin.h"
@@ -9,8 +9,6 @@
 
 #include <sys/wait.h>
 #include <unistd.h>
-
-static const cop_device_ops *const cuda = &cop_cuda_device;
 
 /* What became of a life; from the child by a pipe. */
 typedef struct {
@@ -195,8 +193,8 @@ static void test_too_little_memory(void **state)
     expect_error(&o, COP_ERR_NO_MEMORY, "cache.host_blocks", "cudaMallocHost");
 }
 
-/* The n-th call of each fails, for many n. The first failure of a life has to be told, by name; later
- * ones of the calls with which a life ends have nobody to hear them. */
+/* The n-th call of each fails, for many n. The first failure of a life has to be told, by name;
+ * later ones of the calls with which a life ends have nobody to hear them. */
 static void test_every_call(void **state)
 {
     static const struct {
