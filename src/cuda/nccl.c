@@ -21,8 +21,8 @@
  * answer first; and it holds both ends to the same transfer.
  *
  * Link model: the sender's link is reserved as a whole when the transfer's turn comes, and the blocks
- * are launched at the moment when the last byte would have arrived. So at both ends a transfer is
- * done no sooner than the model says, and later by what NCCL really takes. transport.timeout_s must
+ * are launched at the moment when the last byte would have arrived, at either end: the header says
+ * when. So a transfer is done no sooner than the model says, and later by what NCCL really takes. transport.timeout_s must
  * be longer than what may be queued on a peer's link.
  *
  * The communicator is non-blocking: no call waits for a peer, and between a group and what follows
@@ -133,7 +133,7 @@ static cop_status launch_header(cop_kv *kv, cop_nccl_transfer *t, int64_t now_ns
     *host = (cop_nccl_header){0};
     if (t->outgoing) {
         t->wait_ns = now_ns - t->posted_ns;
-        *host = (cop_nccl_header){t->id, t->wait_ns};
+        *host = (cop_nccl_header){t->id, t->wait_ns, t->due_ns - t->start_ns};
         COP_CUDA_TRY(
             err, cudaMemcpyAsync(device, host, sizeof *host, cudaMemcpyHostToDevice, kv->stream));
     } else {
@@ -174,9 +174,17 @@ static cop_status note_launched(cop_kv *kv, cop_nccl_transfer *t, cop_error *err
     return COP_OK;
 }
 
+/* A receiver learns from the header how long the link takes, and asks NCCL for the blocks then: a
+ * receive that waits on the GPU takes multiprocessors from the compute. */
 static bool held_by_link(cop_kv *kv, const cop_nccl_transfer *t, int64_t now_ns)
 {
-    if (!t->outgoing || now_ns >= (t->stage == COP_NCCL_HEADER ? t->start_ns : t->due_ns))
+    const bool throttled = kv->link.ns_per_byte > 0 || kv->link.latency_ns > 0;
+    const bool header = t->stage == COP_NCCL_HEADER;
+    if (!throttled || (header && !t->outgoing))
+        return false;
+    if (!header && !t->outgoing && !t->begun)
+        return true;
+    if (now_ns >= (header ? t->start_ns : t->due_ns))
         return false;
     kv->progress_ns = now_ns; /* nobody is to blame */
     return true;
@@ -227,6 +235,8 @@ static cop_status note_begun(cop_kv *kv, cop_nccl_transfer *t, cop_error *err)
                         t->peer + kv->first_rank, (unsigned long long)header->transfer,
                         (unsigned long long)t->id);
     t->wait_ns = header->wait_ns;
+    if (!t->outgoing)
+        t->due_ns = kv->progress_ns + header->hold_ns;
     return COP_OK;
 }
 

@@ -16,12 +16,13 @@ enum {
 /* What the sender says before the blocks. A message of its own: see nccl.c.
  *     offset  type  meaning
  *      0      u64   transfer
- *      8      i64   wait_ns, which only the sender knows                                       */
+ *      8      i64   wait_ns, which only the sender knows
+ *     16      i64   hold_ns: from the header to the blocks, by the link model                  */
 typedef struct {
     uint64_t transfer;
-    int64_t wait_ns;
+    int64_t wait_ns, hold_ns;
 } cop_nccl_header;
-_Static_assert(sizeof(cop_nccl_header) == 16, "the header is a message: see the table above");
+_Static_assert(sizeof(cop_nccl_header) == 24, "the header is a message: see the table above");
 
 typedef enum { COP_NCCL_HEADER, COP_NCCL_BLOCKS, COP_NCCL_LAUNCHED } cop_nccl_stage;
 
@@ -34,7 +35,8 @@ typedef struct {
     cop_nccl_stage stage; /* what is launched next */
     uint32_t slot;        /* of headers and events */
     int64_t posted_ns, wait_ns;
-    int64_t start_ns, due_ns; /* outgoing: link free for us; modelled arrival of the last byte */
+    int64_t start_ns; /* outgoing: link free for us */
+    int64_t due_ns;   /* modelled arrival of the last byte; incoming: once the header is here */
 } cop_nccl_transfer;
 
 struct cop_kv {

@@ -345,6 +345,7 @@ static cop_status run_loop(cluster *c, cop_error *err)
         if (*c->interrupted)
             return cop_fail(err, COP_ERR_INTERRUPTED, "interrupted");
         status = hear_messages(c, &busy, err);
+        send_outbox(c); /* before compute is queued, which may take its time */
         if (status == COP_OK && c->engine)
             status = cop_engine_poll(c->engine, &busy, err);
         if (status == COP_OK && c->frontend)
