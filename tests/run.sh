@@ -18,8 +18,8 @@ build() { # folder, targets...
 }
 
 echo "run.sh: building with address, undefined and thread sanitizers" >&2
-configure build-asan -DCMAKE_BUILD_TYPE=Debug -DCOPPICE_SANITIZE=address,undefined
-configure build-tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCOPPICE_SANITIZE=thread
+configure build-asan -DCMAKE_BUILD_TYPE=Debug -DCOPPICE_SANITIZE=address,undefined -DCOPPICE_EMULATOR=OFF
+configure build-tsan -DCMAKE_BUILD_TYPE=RelWithDebInfo -DCOPPICE_SANITIZE=thread -DCOPPICE_EMULATOR=OFF
 build build-asan all
 build build-tsan test_device_pool test_device_attention
 sanitized() { # folder, ctest arguments...

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import time
 import unittest
+import unittest.mock
 
 from cluster import COPPICE, MPIRUN, FLAGS, SOURCE, ClusterTest, h5py
 
@@ -41,7 +42,9 @@ class BadInput(ClusterTest):
         self.refuse([small, "--set", "router.policy=longest"], r"longest.*longest_prefix")
         self.refuse([small, "--set", "model.preset=tinny"], r"tinny.*tiny")
         self.refuse([small, "--set", "cluster.workers=3"], r"cluster\.workers is 3.*mpirun -n 3")
-        self.refuse([small, "--set", "device.kind=cuda"], r"coppice-cuda\.so")
+        with unittest.mock.patch.dict(os.environ, COPPICE_CUDA_PLUGIN="/nowhere/plugin.so"):
+            self.refuse([small, "--set", "device.kind=cuda"],
+                        r"device\.kind cuda: plugin coppice-cuda\.so: /nowhere/plugin\.so")
         self.refuse([small, "--set", "cluster.frontend=dedicated"], r"2 ranks", ranks=1)
 
     def test_trace(self):

@@ -23,6 +23,7 @@ def answers(record):
 
 
 class Gpus(ClusterTest):
+    reference = None
 
     def setUp(self):
         super().setUp()
@@ -32,11 +33,20 @@ class Gpus(ClusterTest):
     def devices(self, count):
         os.environ["COP_EMULATOR_DEVICES"] = str(count)
 
-    def compare(self, reference, name, ranks, settings):
+    def compute_all(self):
+        """The answers of one worker without a cache, for all tests."""
+        if Gpus.reference is None:
+            off = self.run_cluster(1, "off.h5", {**GPUS, "cache.enabled": "false"})
+            Gpus.reference = answers(off)
+            self.assertGreater(len(np.unique(Gpus.reference["logits_digest"])), 25)
+        return Gpus.reference
+
+    def compare(self, name, ranks, settings):
         record = self.run_cluster(ranks, name, {**GPUS, **settings})
         rows = self.check_sums(record)
         self.assertEqual(len(rows), 30)
-        self.assertTrue(np.array_equal(answers(record), reference), f"{name}: answers differ")
+        self.assertTrue(np.array_equal(answers(record), self.compute_all()),
+                        f"{name}: answers differ")
         return record
 
     def count_moved(self, record):
@@ -44,31 +54,26 @@ class Gpus(ClusterTest):
         return int(moved["blocks"][moved["outcome"] == 0].sum())
 
     def test_moved_blocks_give_the_same_logits(self):
-        off = self.run_cluster(1, "off.h5", {**GPUS, "cache.enabled": "false"})
-        reference = answers(off)
-        self.assertGreater(len(np.unique(reference["logits_digest"])), 25)
         for name, ranks, settings in (
                 ("nccl.h5", 2, {"transport.kv": "nccl"}),
                 ("front_end.h5", 4, {"transport.kv": "nccl", "cluster.frontend": "dedicated"}),
                 ("staged.h5", 2, {"transport.kv": "mpi"}),
                 ("window.h5", 3, {"transport.kv": "mpi", "transport.staging_blocks": 2})):
-            record = self.compare(reference, name, ranks, {**REPLICATE, **settings})
+            record = self.compare(name, ranks, {**REPLICATE, **settings})
             self.assertGreater(self.count_moved(record), 10, name)
 
     def test_the_host_tier_gives_the_same_logits(self):
         """Alone, and before the slots through which a transport's blocks go."""
-        off = self.run_cluster(1, "off.h5", {**GPUS, "cache.enabled": "false"})
         host = {"cache.capacity_blocks": 36, "cache.host_blocks": 24}
         for name, ranks, settings in (
                 ("host.h5", 1, {}),
                 ("host_staged.h5", 2, {**REPLICATE, "transport.kv": "mpi"})):
-            record = self.compare(answers(off), name, ranks, {**host, **settings})
+            record = self.compare(name, ranks, {**host, **settings})
             self.assertTrue((record["evictions"]["to_host"] == 1).any(), name)
             self.assertGreater(record["requests"]["hit_host_tokens"].sum(), 0, name)
 
     def test_faults_on_the_way(self):
-        off = self.run_cluster(1, "off.h5", {**GPUS, "cache.enabled": "false"})
-        record = self.compare(answers(off), "faults.h5", 3, {
+        record = self.compare("faults.h5", 3, {
             **REPLICATE, "transport.kv": "nccl",
             "fault.transfer_fail_rate": 0.3, "fault.transfer_corrupt_rate": 0.3})
         outcomes = set(record["transfers"]["outcome"])

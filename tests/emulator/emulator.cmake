@@ -6,6 +6,9 @@
 #
 # Defines nothing where the headers of the CUDA toolkit are missing.
 include_guard(GLOBAL)
+if(NOT COPPICE_EMULATOR)
+    return()
+endif()
 include(CheckLanguage)
 
 set(COPPICE_EMULATOR_DIR ${CMAKE_CURRENT_LIST_DIR})
