@@ -119,6 +119,7 @@ struct cop_device {
 
     uint16_t *pool; /* see device.h */
     char *host;     /* pinned, [host_slots] blocks */
+    char *block;    /* pinned: one block on its way to or from the caller's memory */
 
     /* activations */
     float *x;                  /* [rows][hidden]: the residual stream */

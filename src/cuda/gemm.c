@@ -130,7 +130,7 @@ static bool fixed(const cop_device *d, const cop_gemm *g, const cublasLtMatmulAl
         cublasLtMatmulAlgoConfigGetAttribute(algorithm, CUBLASLT_ALGO_CONFIG_REDUCTION_SCHEME,
                                              &reduction, sizeof reduction,
                                              NULL) != CUBLAS_STATUS_SUCCESS ||
-        splits > 1 || reduction != CUBLASLT_REDUCTION_SCHEME_NONE)
+        splits < 0 || splits > 1 || reduction != CUBLASLT_REDUCTION_SCHEME_NONE)
         return false;
     const uint32_t rows[] = {1, 2, 16, g->max_rows};
     for (int i = 0; i < 4; i++) {

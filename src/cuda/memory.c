@@ -238,6 +238,8 @@ static cop_status allocate_host(cop_device *d, cop_error *err)
     if (status == COP_OK)
         status = allocate_pinned(&d->host, (size_t)d->options.host_slots * d->block_bytes,
                                  "the host tier (cache.host_blocks)", err);
+    if (status == COP_OK)
+        status = allocate_pinned(&d->block, d->block_bytes, "a block", err);
     d->tile_end = cop_calloc(d->max_tiles, sizeof *d->tile_end);
     d->sampled_sequence = cop_calloc(n, sizeof *d->sampled_sequence);
     d->result.tokens = cop_calloc(n, sizeof *d->result.tokens);
@@ -278,7 +280,7 @@ void cop_cuda_release(cop_device *d)
                             d->delta,   d->qkv,    d->q,         d->mixed,       d->gate_up,
                             d->ffn,     d->last,   d->logits,    d->partial,     d->sample_scratch,
                             d->drawn,   d->pool,   d->workspace, d->batch_device};
-    void *const pinned[] = {d->batch_host, d->drawn_host, d->logits_host, d->host};
+    void *const pinned[] = {d->batch_host, d->drawn_host, d->logits_host, d->host, d->block};
     for (size_t i = 0; i < sizeof device / sizeof *device; i++)
         cudaFree(device[i]);
     for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++)

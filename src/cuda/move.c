@@ -15,6 +15,8 @@
 #include "base/check.h"
 #include "cuda/cuda_device.h"
 
+#include <string.h>
+
 void *cop_cuda_block(const cop_device *d, uint32_t block)
 {
     COP_CHECK(block < d->blocks);
@@ -92,6 +94,8 @@ void cop_cuda_copy(cop_device *d, uint32_t src, uint32_t dst, uint32_t tokens)
         cop_cuda_remember(d, &err);
 }
 
+/* The caller's memory is not pinned: a copy from or to it could wait for all that is on the GPU, a
+ * receive for a peer among it. */
 static cop_status transfer(cop_device *d, void *to, const void *from, enum cudaMemcpyKind kind,
                            cop_error *err)
 {
@@ -101,22 +105,23 @@ static cop_status transfer(cop_device *d, void *to, const void *from, enum cudaM
     if (status != COP_OK)
         return status;
     COP_CUDA_TRY(err, cudaMemcpyAsync(to, from, d->block_bytes, kind, d->moves));
-    cudaError_t error = cudaStreamSynchronize(d->moves);
-    if (error != cudaSuccess) {
-        cudaStreamSynchronize(d->moves); /* whatever is left of the copy, `host` is the caller's */
-        return cop_cuda_fail(err, error, "cudaStreamSynchronize", __FILE__, __LINE__);
-    }
+    COP_CUDA_TRY(err, cudaStreamSynchronize(d->moves));
     return COP_OK;
 }
 
 cop_status cop_cuda_read(cop_device *d, uint32_t block, void *host, cop_error *err)
 {
-    return transfer(d, host, cop_cuda_block(d, block), cudaMemcpyDeviceToHost, err);
+    cop_status status =
+        transfer(d, d->block, cop_cuda_block(d, block), cudaMemcpyDeviceToHost, err);
+    if (status == COP_OK)
+        memcpy(host, d->block, d->block_bytes);
+    return status;
 }
 
 cop_status cop_cuda_write(cop_device *d, uint32_t block, const void *host, cop_error *err)
 {
-    return transfer(d, cop_cuda_block(d, block), host, cudaMemcpyHostToDevice, err);
+    memcpy(d->block, host, d->block_bytes);
+    return transfer(d, cop_cuda_block(d, block), d->block, cudaMemcpyHostToDevice, err);
 }
 
 static cop_status move(cop_device *d, bool out, const uint32_t *blocks, const uint32_t *slots,

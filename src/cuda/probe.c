@@ -56,6 +56,34 @@ static cop_status measure(probe *p, run_fn *run, cop_probe *out, cop_error *err)
     return COP_OK;
 }
 
+/* The model's weights, again and again: matrix products of zeros, or of what memory happens to hold,
+ * take another time on GPUs that are limited by power. */
+static cop_status fill(const cop_device *d, void *to, size_t bytes, cop_error *err)
+{
+    for (size_t at = 0; at < bytes; at += d->weight_bytes)
+        COP_CUDA_TRY(err, cudaMemcpyAsync((char *)to + at, d->weights,
+                                          min_size(d->weight_bytes, bytes - at),
+                                          cudaMemcpyDeviceToDevice, d->compute));
+    return COP_OK;
+}
+
+static cop_status fill_inputs(const cop_device *d, cop_error *err)
+{
+    const size_t rows = d->max_rows, bf16 = sizeof(uint16_t);
+    const struct {
+        void *to;
+        size_t bytes;
+    } inputs[] = {{d->pool, pool_bytes(d)},
+                  {d->h, rows * d->g.hidden * bf16},
+                  {d->q, rows * d->q_size * bf16},
+                  {d->mixed, rows * d->q_size * bf16},
+                  {d->ffn, rows * d->g.ffn * bf16}};
+    cop_status status = COP_OK;
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs && status == COP_OK; i++)
+        status = fill(d, inputs[i].to, inputs[i].bytes, err);
+    return status;
+}
+
 /* ---- matrix products ---- */
 
 static cop_status run_peak(probe *p, cop_error *err)
@@ -178,13 +206,19 @@ static cop_status probe_in(probe *p, cop_probe *out, cop_error *err)
 
 /* ---- attention ---- */
 
-/* `sequences` of `count` tokens after `start`, in blocks of their own as long as there are some. */
+/* `sequences` of `count` tokens after `start`, in blocks of their own: what two of them shared would
+ * be read from the L2 cache the second time. */
 static cop_status lay_out(probe *p, uint32_t sequences, uint32_t start, uint32_t count,
                           cop_error *err)
 {
     cop_device *d = p->d;
     const uint32_t block_tokens = d->options.block_tokens;
     const uint32_t each = (start + count + block_tokens - 1) / block_tokens;
+    if ((uint64_t)sequences * each > d->blocks)
+        return cop_fail(err, COP_ERR_INVALID,
+                        "a probe of %u sequences of %u blocks each; the pool has %u "
+                        "(cache.capacity_blocks)",
+                        sequences, each, d->blocks);
     uint32_t *tokens = cop_calloc(count, sizeof *tokens);
     uint32_t *blocks = cop_malloc((size_t)sequences * each * sizeof *blocks);
     cop_sequence *s = cop_calloc(sequences, sizeof *s);
@@ -192,7 +226,7 @@ static cop_status lay_out(probe *p, uint32_t sequences, uint32_t start, uint32_t
         s[i] = (cop_sequence){
             .tokens = tokens, .start = start, .count = count, .blocks = blocks + (size_t)i * each};
         for (uint32_t k = 0; k < each; k++)
-            blocks[(size_t)i * each + k] = (uint32_t)(((uint64_t)i * each + k) % d->blocks);
+            blocks[(size_t)i * each + k] = i * each + k;
     }
     const cop_batch batch = {.count = sequences, .sequences = s};
     bool decode_only;
@@ -264,5 +298,7 @@ cop_status cop_cuda_probe(cop_device *d, cop_probe_kind kind, uint32_t rows, uin
     cop_status status = cop_cuda_enter(d, err);
     if (status == COP_OK) /* the pool is overwritten */
         COP_CUDA_TRY(err, cudaStreamSynchronize(d->moves));
+    if (status == COP_OK)
+        status = fill_inputs(d, err);
     return status == COP_OK ? probes[kind](&p, out, err) : status;
 }
