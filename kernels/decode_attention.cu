@@ -33,6 +33,7 @@
  * Keys beyond the context are never read: zeros take their place, their probability is zero. The
  * bits of a row depend on its query, its context and `splits`, on nothing else in the batch. */
 #include "kernels.h"
+#include "load.h"
 
 #include <float.h>
 #include <gpu.cuh>
@@ -487,4 +488,10 @@ uint32_t cop_cuda_decode_splits(const cop_cuda_shape *shape, uint32_t sequences,
     while (splits < MOST_SPLITS && blocks * splits < wanted && context / (2 * splits) >= LEAST_PART)
         splits *= 2;
     return splits;
+}
+
+cudaError_t cop_load_decode_attention()
+{
+    return cop_load(decode_part<64, 1>, decode_part<64, 2>, decode_part<128, 1>,
+                    decode_part<128, 2>, decode_combine<64>, decode_combine<128>);
 }

@@ -9,6 +9,7 @@
  *     swiglu      6 ffn a row               gate 2, up 2, out 2
  *     copy_block  8 layers * kv_heads * tokens * head_dim in all: K and V, read and written */
 #include "kernels.h"
+#include "load.h"
 #include "wide.cuh"
 
 namespace
@@ -152,4 +153,9 @@ cudaError_t cop_cuda_copy_block(const cop_cuda_shape *shape, uint32_t src, uint3
     return cop_launch(copy_stripes, s.grid, s.block, 0, stream,
                       (const uint4 *)pool + src * stripes * stride, pool + dst * stripes * stride,
                       pieces, stride);
+}
+
+cudaError_t cop_load_elementwise()
+{
+    return cop_load(embed_rows<8>, embed_rows<1>, swiglu_rows<8>, swiglu_rows<1>, copy_stripes);
 }

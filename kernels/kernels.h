@@ -74,6 +74,11 @@ typedef struct {
     const cop_cuda_draw *draw;
 } cop_cuda_batch;
 
+/* Loads the code of every kernel. CUDA does so at the first launch otherwise, and may wait for all
+ * that is on the GPU then: for ever, if that is a receive whose sender waits for us (CUDA Programming
+ * Guide, "Lazy Loading"). Blocks; not in a capture. */
+cudaError_t cop_cuda_load_kernels(void);
+
 /* x f32[rows][hidden] = embedding[token]. embedding: BF16 [vocab][hidden]. */
 cudaError_t cop_cuda_embed(const cop_cuda_shape *shape, const cop_cuda_batch *batch, uint32_t rows,
                            const uint16_t *embedding, float *x, cudaStream_t stream);

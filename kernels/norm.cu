@@ -13,6 +13,7 @@
  *
  * RMSNorm: Zhang and Sennrich, 2019. */
 #include "kernels.h"
+#include "load.h"
 #include "wide.cuh"
 
 namespace
@@ -211,4 +212,11 @@ cudaError_t cop_cuda_last_rows(const cop_cuda_shape *shape, const cop_cuda_batch
     n.gain = gain;
     n.out = out;
     return launch(n, shape, sampled, stream);
+}
+
+cudaError_t cop_load_norms()
+{
+    return cop_load(norm_held<1, false>, norm_held<2, false>, norm_held<4, false>,
+                    norm_held<1, true>, norm_held<2, true>, norm_held<4, true>, norm_read_twice<8>,
+                    norm_read_twice<1>);
 }

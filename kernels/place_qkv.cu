@@ -10,6 +10,7 @@
  *
  * QK norm as in Qwen3, RoPE by halves as in GPT-NeoX (Su et al., 2021). */
 #include "kernels.h"
+#include "load.h"
 #include "wide.cuh"
 
 namespace
@@ -136,4 +137,9 @@ cudaError_t cop_cuda_place_qkv(const cop_cuda_shape *shape, const cop_cuda_batch
     const dim3 grid(rows, parts), block(cop_ceil_div(warps, parts) * 32);
     return cop_launch(shape->head_dim == 64 ? place_heads<64> : place_heads<128>, grid, block, 0,
                       stream, p);
+}
+
+cudaError_t cop_load_place_qkv()
+{
+    return cop_load(place_heads<64>, place_heads<128>);
 }

@@ -56,6 +56,7 @@
  * Sources: FlashAttention-2 (Dao, 2023): the loop, a row's sums left apart over threads until the
  * end, shapes; online softmax (Milakov, Gimelshein, 2018); paged KV: vLLM (Kwon et al., 2023). */
 #include "kernels.h"
+#include "load.h"
 
 #include <gpu.cuh>
 #include <math.h>
@@ -502,4 +503,12 @@ cudaError_t cop_cuda_prefill_attention(const cop_cuda_shape *shape, const cop_cu
     if (shape->head_dim == 64)
         return choose<64>(a, shape->kv_heads, count, narrow, runs, stream);
     return cudaErrorInvalidValue;
+}
+
+cudaError_t cop_load_prefill_attention()
+{
+    return cop_load(prefill_attention<64, 1, true>, prefill_attention<64, 1, false>,
+                    prefill_attention<64, 2, true>, prefill_attention<64, 2, false>,
+                    prefill_attention<128, 1, true>, prefill_attention<128, 1, false>,
+                    prefill_attention<128, 2, true>, prefill_attention<128, 2, false>);
 }

@@ -27,6 +27,7 @@
  * one and six with ties at the cut, from L2 after the first. The exponential, about 20 instructions
  * of double precision, is taken once for all tokens and then for those only that still count. */
 #include "kernels.h"
+#include "load.h"
 
 #include <float.h>
 #include <gpu.cuh>
@@ -309,4 +310,9 @@ cudaError_t cop_cuda_sample(const cop_cuda_shape *shape, const cop_cuda_batch *b
 size_t cop_cuda_sample_scratch(const cop_cuda_shape *shape, uint32_t sampled)
 {
     return 0;
+}
+
+cudaError_t cop_load_sample()
+{
+    return cop_load(sample_row);
 }

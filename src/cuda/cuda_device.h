@@ -7,6 +7,7 @@
  *     batch.c     a batch as the kernels see it
  *     step.c      the launches of a step
  *     graph.c     steps that only decode, as CUDA graphs
+ *     warm.c      what is not to happen at first use
  *     move.c      copies of blocks, and to and from host memory
  *     probe.c     what this GPU could do at best, for the benches
  *
@@ -168,8 +169,13 @@ cop_status cop_cuda_enter(cop_device *d, cop_error *err);
 void cop_cuda_remember(cop_device *d, const cop_error *err);
 
 cop_status cop_cuda_allocate(cop_device *d, cop_error *err); /* memory.c */
+/* Bytes of `partial`: enough for decode attention of 1 to max_decodes sequences, of contexts up to
+ * max_context. */
+size_t cop_cuda_decode_room(const cop_cuda_shape *shape, uint32_t max_decodes, uint32_t max_context,
+                            uint32_t multiprocessors);
 void cop_cuda_release(cop_device *d);
 cop_status cop_cuda_load(cop_device *d, cop_error *err);
+cop_status cop_cuda_warm(cop_device *d, cop_error *err);
 
 cop_status cop_cuda_gemms_open(cop_device *d, cop_error *err);
 void cop_cuda_gemms_close(cop_device *d);
@@ -191,6 +197,8 @@ cop_status cop_cuda_lay_out(cop_device *d, const cop_batch *batch, cop_step_size
 cop_status cop_cuda_step(cop_device *d, cop_step_size size, cop_error *err);
 /* Attention of one layer, from q to `mixed`. */
 cop_status cop_cuda_attend(cop_device *d, cop_step_size size, uint32_t layer, cop_error *err);
+/* Captures a step of this size if there is an empty place. */
+cop_status cop_cuda_graph_prepare(cop_device *d, cop_step_size size, cop_error *err);
 cop_status cop_cuda_graph_step(cop_device *d, cop_step_size size, cop_error *err);
 void cop_cuda_graphs_close(cop_device *d);
 

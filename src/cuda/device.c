@@ -204,6 +204,8 @@ static cop_status cuda_open(cop_device **out, const cop_device_options *options,
         status = cop_cuda_allocate(d, err);
     if (status == COP_OK)
         status = cop_cuda_load(d, err);
+    if (status == COP_OK)
+        status = cop_cuda_warm(d, err);
     if (status != COP_OK) {
         cuda_close(d);
         return status;

@@ -2,9 +2,15 @@
  * could not queue as fast as the GPU does them. A graph is kept for each (sequences, splits), both in
  * steps that grow with them, so there are few.
  *
- * A size that is wanted for the first time is launched plainly: that loads its kernels and chooses
- * the algorithms of its products, neither of which may happen during a capture. */
+ * Those that a device can want are captured when it opens (warm.c), as far as there are places. Of
+ * others a size that is wanted for the first time is launched plainly, and captured the second time:
+ * a capture takes longer than a step. */
 #include "cuda/cuda_device.h"
+
+static bool serves(const cop_cuda_graph *g, cop_step_size size)
+{
+    return g->used && g->sequences == size.sequences && g->splits == size.splits;
+}
 
 /* The place of this size: its own, or an empty one, or that which was not wanted for longest. */
 static cop_cuda_graph *find(cop_device *d, cop_step_size size)
@@ -12,7 +18,7 @@ static cop_cuda_graph *find(cop_device *d, cop_step_size size)
     cop_cuda_graph *oldest = &d->graphs[0];
     for (int i = 0; i < COP_GRAPHS; i++) {
         cop_cuda_graph *g = &d->graphs[i];
-        if (g->used && g->sequences == size.sequences && g->splits == size.splits)
+        if (serves(g, size))
             return g;
         if (g->used < oldest->used)
             oldest = g;
@@ -45,15 +51,29 @@ static cop_status capture(cop_device *d, cop_step_size size, cudaGraphExec_t *ou
     return status;
 }
 
+static void settle(cop_cuda_graph *g, cop_step_size size)
+{
+    empty(g);
+    g->sequences = size.sequences;
+    g->splits = size.splits;
+}
+
+cop_status cop_cuda_graph_prepare(cop_device *d, cop_step_size size, cop_error *err)
+{
+    cop_cuda_graph *g = find(d, size);
+    if (g->used) /* this size's, or there is no place left */
+        return COP_OK;
+    settle(g, size);
+    g->used = ++d->steps;
+    return capture(d, size, &g->graph, err);
+}
+
 cop_status cop_cuda_graph_step(cop_device *d, cop_step_size size, cop_error *err)
 {
     cop_cuda_graph *g = find(d, size);
-    const bool known = g->used && g->sequences == size.sequences && g->splits == size.splits;
-    if (!known) {
-        empty(g);
-        g->sequences = size.sequences;
-        g->splits = size.splits;
-    }
+    const bool known = serves(g, size);
+    if (!known)
+        settle(g, size);
     g->used = ++d->steps;
     if (!known)
         return cop_cuda_step(d, size, err);

@@ -69,16 +69,17 @@ static size_t largest(size_t a, size_t b)
     return a > b ? a : b;
 }
 
-/* Decode attention of some bucket wants most. */
-static size_t decode_scratch(const cop_device *d)
+/* Splits grow with the context, so the longest wants most; they fall as decodes get more, in steps,
+ * and where they don't the scratch grows: any number of decodes may want most, and batches that
+ * mix, unlike graphs, have any. */
+size_t cop_cuda_decode_room(const cop_cuda_shape *shape, uint32_t max_decodes, uint32_t max_context,
+                            uint32_t multiprocessors)
 {
     size_t most = 0;
-    for (uint32_t bucket = 0; bucket <= cop_cuda_bucket(d->max_decodes); bucket++)
-        for (uint32_t context = d->max_context; context > 0; context /= 2) {
-            uint32_t n = cop_cuda_bucket_size(bucket);
-            uint32_t splits = cop_cuda_decode_splits(&d->shape, n, context, d->multiprocessors);
-            most = largest(most, cop_cuda_decode_scratch(&d->shape, n, splits));
-        }
+    for (uint32_t n = 1; n <= max_decodes; n++) {
+        const uint32_t splits = cop_cuda_decode_splits(shape, n, max_context, multiprocessors);
+        most = largest(most, cop_cuda_decode_scratch(shape, n, splits));
+    }
     return most;
 }
 
@@ -99,6 +100,8 @@ static size_t list_needs(cop_device *d, need needs[MOST_NEEDS])
     const size_t rows = d->max_rows, sampled = d->max_sequences, bf16 = sizeof(uint16_t);
     const size_t table = (size_t)d->max_context * g->head_dim / 2 * sizeof(float);
     d->batch_bytes = batch_room(d);
+    d->partial_bytes =
+        cop_cuda_decode_room(&d->shape, d->max_decodes, d->max_context, d->multiprocessors);
     const need all[] = {
         {&d->cosine, table, 0},
         {&d->sine, table, 0},
@@ -112,7 +115,7 @@ static size_t list_needs(cop_device *d, need needs[MOST_NEEDS])
         {&d->ffn, rows * g->ffn * bf16, 0},
         {&d->last, sampled * g->hidden * bf16, 0},
         {&d->logits, sampled * d->logits_stride * sizeof(float), 0},
-        {&d->partial, decode_scratch(d), 0},
+        {&d->partial, d->partial_bytes, 0},
         {&d->sample_scratch, cop_cuda_sample_scratch(&d->shape, d->max_sequences), 0},
         {&d->drawn, sampled * sizeof *d->drawn, 0},
         {&d->batch_device, d->batch_bytes, 0},

@@ -1,8 +1,10 @@
 /* The launches of a step, in the order that kernels.h gives. */
+#include "base/check.h"
 #include "cuda/cuda_device.h"
 
 cop_status cop_cuda_attend(cop_device *d, cop_step_size n, uint32_t layer, cop_error *err)
 {
+    COP_CHECK(cop_cuda_decode_scratch(&d->shape, n.decodes, n.splits) <= d->partial_bytes);
     if (n.decodes)
         COP_CUDA_TRY(err, cop_cuda_decode_attention(&d->shape, &d->batch, 0, n.decodes, n.splits,
                                                     layer, d->q, d->mixed, d->partial, d->compute));

@@ -34,6 +34,9 @@ function(coppice_cuda_tests ring plugin) # ring plugin LIBRARIES...
         endif()
         add_test(NAME ${ring}.${name} COMMAND ${program})
         set_tests_properties(${ring}.${name} PROPERTIES LABELS ${ring} TIMEOUT 600)
+        if(of_plugin) # a device loads its kernels when it opens
+            set_tests_properties(${ring}.${name} PROPERTIES ENVIRONMENT COP_EMULATOR_STRICT_LOADING=1)
+        endif()
         if(ring STREQUAL cuda) # one at a time on a device
             set_tests_properties(${ring}.${name} PROPERTIES SKIP_RETURN_CODE 77 RESOURCE_LOCK gpu)
         endif()

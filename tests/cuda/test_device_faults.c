@@ -217,6 +217,7 @@ static void test_every_call(void **state)
         {"cudaStreamSynchronize", 1, NULL},
         {"cublasLtMatmulAlgoGetHeuristic", 1, NULL},
         {"cublasLtMatmul", 1, NULL},
+        {"cudaFuncGetAttributes", 1, "cop_cuda_load_kernels"},
         {"cudaLaunchKernel", 1, "cop_cuda_"},
         {"cudaStreamBeginCapture", 1, NULL},
         {"cudaStreamEndCapture", 1, NULL},

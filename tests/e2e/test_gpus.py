@@ -28,6 +28,7 @@ class Gpus(ClusterTest):
     def setUp(self):
         super().setUp()
         os.environ["COPPICE_CUDA_PLUGIN"] = PLUGIN
+        os.environ["COP_EMULATOR_STRICT_LOADING"] = "1"
         self.devices(4)
 
     def devices(self, count):

@@ -6,7 +6,7 @@
  *
  * Environment: COP_EMULATOR_SEED (order of streams, blocks, warps and lanes; 1 if not given),
  * COP_EMULATOR_FAIL=<call>:<n> (the n-th call of that function fails, counted from 1),
- * COP_EMULATOR_DEVICES, COP_EMULATOR_MEMORY (bytes per device). */
+ * COP_EMULATOR_DEVICES, COP_EMULATOR_MEMORY (bytes per device), COP_EMULATOR_MULTIPROCESSORS. */
 #ifndef COP_EMULATOR_H
 #define COP_EMULATOR_H
 

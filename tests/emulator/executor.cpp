@@ -486,6 +486,8 @@ cudaError_t emulator_launch(const char *call, const void *kernel, dim3 grid, dim
         end++;
     }
     std::string name(call, end);
+    if (emulator_must_be_loaded(kernel))
+        emulator_abort("%s is launched and was not loaded: cop_cuda_load_kernels", name.c_str());
     const unsigned char *bytes = (const unsigned char *)what.parameters;
     auto parameters = std::make_shared<std::vector<unsigned char>>(bytes, bytes + what.bytes);
     emulator_enqueue(stream, [=] {

@@ -2,13 +2,21 @@
  * have files of their own. Meanings and errors: CUDA Runtime API reference. */
 #include "runtime.h"
 #include <map>
+#include <set>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { MULTIPROCESSORS = 4, MOST_SHARED = 227 * 1024, MULTIPROCESSOR_SHARED = 228 * 1024 };
+enum { MOST_SHARED = 227 * 1024, MULTIPROCESSOR_SHARED = 228 * 1024 };
 
 static std::map<const void *, size_t> pinned; /* bytes, by address */
+static std::set<const void *> loaded;         /* kernels */
+
+/* Asked for each time: a test opens devices of several sizes. */
+static int multiprocessors()
+{
+    return (int)emulator_environment("COP_EMULATOR_MULTIPROCESSORS", 4);
+}
 
 cudaError_t cudaGetDeviceCount(int *count)
 {
@@ -84,7 +92,7 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *properties, int device)
     properties->maxGridSize[0] = INT32_MAX;
     properties->maxGridSize[1] = properties->maxGridSize[2] = 65535;
     properties->major = 9;
-    properties->multiProcessorCount = MULTIPROCESSORS;
+    properties->multiProcessorCount = multiprocessors();
     properties->l2CacheSize = 1 << 20;
     properties->asyncEngineCount = 2;
     properties->concurrentKernels = 1;
@@ -116,7 +124,6 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
         {cudaDevAttrMaxSharedMemoryPerBlockOptin, MOST_SHARED},
         {cudaDevAttrMaxSharedMemoryPerMultiprocessor, MULTIPROCESSOR_SHARED},
         {cudaDevAttrWarpSize, 32},
-        {cudaDevAttrMultiProcessorCount, MULTIPROCESSORS},
         {cudaDevAttrMaxThreadsPerMultiProcessor, 2048},
         {cudaDevAttrMaxRegistersPerBlock, 65536},
         {cudaDevAttrClockRate, 1000000},
@@ -134,9 +141,10 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
         {cudaDevAttrComputeCapabilityMinor, 0},
     };
     auto found = values.find(attribute);
-    *value = attribute == cudaDevAttrPciBusId ? device + 1
-             : found == values.end()          ? 0
-                                              : found->second;
+    *value = attribute == cudaDevAttrPciBusId              ? device + 1
+             : attribute == cudaDevAttrMultiProcessorCount ? multiprocessors()
+             : found == values.end()                       ? 0
+                                                           : found->second;
     return cudaSuccess;
 }
 
@@ -440,6 +448,24 @@ cudaError_t cudaFuncSetAttribute(const void *function, cudaFuncAttribute attribu
     bool too_large =
         attribute == cudaFuncAttributeMaxDynamicSharedMemorySize && value > MOST_SHARED;
     return call.end(too_large ? cudaErrorInvalidValue : cudaSuccess);
+}
+
+/* A real runtime loads the function's code for this. */
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes *attributes, const void *function)
+{
+    emulator_call call(__func__);
+    if (call.fails)
+        return call.end(call.failure);
+    if (!function)
+        return call.end(cudaErrorInvalidDeviceFunction);
+    *attributes = {};
+    loaded.insert(function);
+    return cudaSuccess;
+}
+
+bool emulator_must_be_loaded(const void *kernel)
+{
+    return emulator_environment("COP_EMULATOR_STRICT_LOADING", 0) && !loaded.count(kernel);
 }
 
 /* By shared memory and threads alone: registers are not known here. */

@@ -44,6 +44,8 @@ cudaError_t emulator_last_error(bool clear);
 int emulator_device_count();
 int &emulator_device(); /* of this thread */
 size_t emulator_environment(const char *name, size_t otherwise);
+/* COP_EMULATOR_STRICT_LOADING=1: launches of kernels that were not loaded before are errors. */
+bool emulator_must_be_loaded(const void *kernel);
 
 /* Memory. */
 struct emulator_allocation {

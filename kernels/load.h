@@ -1,0 +1,15 @@
+/* The kernels of each file, to be loaded before they are launched. */
+#ifndef COP_KERNELS_LOAD_H
+#define COP_KERNELS_LOAD_H
+
+#include <cuda_runtime_api.h>
+
+cudaError_t cop_load_norms();
+cudaError_t cop_load_place_qkv();
+cudaError_t cop_load_elementwise();
+cudaError_t cop_load_prefill_attention();
+cudaError_t cop_load_decode_attention();
+cudaError_t cop_load_sample();
+cudaError_t cop_load_probe();
+
+#endif
