@@ -133,12 +133,14 @@ static size_t list_needs(cop_device *d, need needs[MOST_NEEDS])
 
 /* ---- room ---- */
 
-/* What is free, but for a fiftieth of the memory: CUDA loads kernels when they are first used, and
- * graphs take some too. */
+/* What is free, but for a fiftieth of the memory, or a GiB of a large one: code of kernels, graphs and
+ * the buffers of NCCL come later. */
 static cop_status memory_to_spare(size_t *spare, size_t *all, cop_error *err)
 {
+    const size_t large = (size_t)16 << 30, least = (size_t)1 << 30;
     COP_CUDA_TRY(err, cudaMemGetInfo(spare, all));
-    *spare -= *spare < *all / 50 ? *spare : *all / 50;
+    const size_t kept = *all >= large ? largest(*all / 50, least) : *all / 50;
+    *spare -= *spare < kept ? *spare : kept;
     return COP_OK;
 }
 
