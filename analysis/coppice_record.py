@@ -23,7 +23,7 @@ import h5py  # noqa: E402
 import numpy as np  # noqa: E402
 import pandas as pd  # noqa: E402
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 COMPLETED = "completed"
 CUT_SHORT = "cut short"

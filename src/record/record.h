@@ -21,7 +21,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum { COP_RECORD_SCHEMA = 1 };
+enum { COP_RECORD_SCHEMA = 2 };
 
 typedef int64_t cop_col_i64;
 typedef uint64_t cop_col_u64;

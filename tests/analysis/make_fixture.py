@@ -54,7 +54,7 @@ def array(table, rows):
 
 def create(file, attributes):
     """All tables, empty, as the writer of records lays them out."""
-    for name, value in {"schema_version": 1, "completed": 1, **dict(attributes)}.items():
+    for name, value in {"schema_version": 2, "completed": 1, **dict(attributes)}.items():
         if value is not None:  # None leaves a default attribute out
             file.attrs[name] = value
     for name, columns in schema().items():

@@ -119,7 +119,7 @@ class Refusals(FolderTest):
         self.refuses(path, "/steps has no column started_ns")
 
     def test_other_schema(self):
-        self.refuses(self.known(schema_version=99), "schema version 99", "version 1")
+        self.refuses(self.known(schema_version=99), "schema version 99", "version 2")
 
     def test_parts_must_sum_to_ttft(self):
         self.refuses(

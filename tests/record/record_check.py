@@ -104,7 +104,7 @@ def check_values(writer, tables, folder):
             a = file.attrs
             assert a["config"] == "cluster:\n  workers: 2  # \u00e9t\u00e9\n" and a["empty"] == ""
             assert (a["seed"], a["decision_digest"], a["clock_error_ns"]) == (8, 42, 0.125)
-            assert (a["completed"], a["schema_version"]) == (1, 1) and "salvaged" not in a
+            assert (a["completed"], a["schema_version"]) == (1, 2) and "salvaged" not in a
         assert os.listdir(folder) == ["whole.h5"], "something was left beside the record"
     check_reader_keeps_old(writer, tables, folder)
     print("values: 3 records of", len(tables), "tables match")
