@@ -15,11 +15,12 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit 1
 build=build-gpu out='' sanitize=yes
 while (($#)); do
     case $1 in
-        -o) out=$2; shift 2 ;;
-        --build) build=$2; shift 2 ;;
+        -o) out=${2:?-o wants a folder}; shift 2 ;;
+        --build) build=${2:?--build wants a folder}; shift 2 ;;
         --skip-sanitizer) sanitize=''; shift ;;
         --) shift; break ;;
-        *) sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//' >&2; exit 2 ;;
+        --help) sed -n '2,10p' "$0" | sed 's/^# \{0,1\}//'; exit 0 ;;
+        *) echo "gpu.sh: unknown argument '$1'; --help tells" >&2; exit 2 ;;
     esac
 done
 out=${out:-$build/results}

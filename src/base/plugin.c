@@ -48,7 +48,9 @@ cop_status cop_plugin_find(const char *file, const char *override, const char *s
     find_file(file, override, path);
     void *handle = dlopen(path, RTLD_NOW | RTLD_LOCAL);
     if (!handle)
-        return cop_fail(err, COP_ERR_UNSUPPORTED, "plugin %s: %s", file, dlerror());
+        return cop_fail(err, COP_ERR_UNSUPPORTED,
+                        "plugin %s: %s (it is built where nvcc is; %s can say where it is)", file,
+                        dlerror(), override);
     *out = dlsym(handle, symbol);
     if (!*out)
         return cop_fail(err, COP_ERR_UNSUPPORTED, "plugin %s has no %s", path, symbol);

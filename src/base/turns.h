@@ -29,7 +29,7 @@ typedef struct {
 
 void cop_turns_fini(cop_turns *turns);
 void cop_turns_expect(cop_turns *turns, uint64_t id); /* larger than all before it */
-void cop_turns_forget(cop_turns *turns, uint64_t id); /* announced, not posted */
+void cop_turns_forget(cop_turns *turns, uint64_t id); /* announced, and never to be posted */
 /* transfer: what cop_turns_next shall return, not NULL. */
 void cop_turns_post(cop_turns *turns, uint64_t id, void *transfer);
 void *cop_turns_next(const cop_turns *turns); /* whose turn it is; NULL: nobody's yet */

@@ -154,7 +154,7 @@ typedef struct {
             const uint32_t *slots;      /* u32[count], 0 .. host_blocks - 1 */
             const cop_evicted *demoted; /* MOVE_OUT: [count], to be recorded */
             uint32_t count;
-        } tier; /* MOVE_OUT, MOVE_IN: valid until MOVED_IN */
+        } tier; /* MOVE_OUT, and MOVE_IN, whose arrays are valid until MOVED_IN */
         struct {
             uint64_t transfer;
             uint64_t tenant;

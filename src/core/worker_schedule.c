@@ -177,20 +177,31 @@ static verdict try_to_admit(cop_worker *w, cop_job *job, int64_t now_ns, cop_wor
     return NO_ROOM;
 }
 
+static bool awaits(const cop_job *job)
+{
+    return job->awaits_transfer || job->awaits_move;
+}
+
+/* Also of those behind one that finds no room: a deadline that has passed must not come again. */
+static void stop_late(cop_worker *w, int64_t now_ns)
+{
+    for (cop_job *job = w->waiting; job; job = job->next)
+        if (awaits(job) && now_ns >= job->deadline_ns)
+            stop_waiting(job, now_ns);
+}
+
 /* First come, first served among those that wait for no transfer or move; the first that finds no
  * room makes the others wait, so that large prompts are not starved. */
 void cop_worker_admit(cop_worker *w, int64_t now_ns, cop_worker_actions *out)
 {
     cop_job **at = &w->waiting;
+    stop_late(w, now_ns);
     while (*at && w->running_count < w->options.max_batch) {
         cop_job *job = *at;
-        bool awaits = job->awaits_transfer || job->awaits_move;
-        if (awaits && now_ns < job->deadline_ns) {
+        if (awaits(job)) {
             at = &job->next;
             continue;
         }
-        if (awaits)
-            stop_waiting(job, now_ns);
         verdict done = try_to_admit(w, job, now_ns, out);
         if (done == AWAITS) {
             at = &job->next;

@@ -1,6 +1,6 @@
-# The plugin coppice-cuda.so: this folder, the kernels, base and model in one module. NCCL is looked
-# for beside the CUDA toolkit and where COPPICE_NCCL_ROOT, NCCL_INCLUDE_DIR and NCCL_LIBRARY say (a
-# Python package has libnccl.so.2 alone); without it the plugin has no transport.
+# The plugin coppice-cuda.so: this folder, the kernels, base, model and what all devices check, in one
+# module. NCCL is looked for beside the CUDA toolkit and where COPPICE_NCCL_ROOT, NCCL_INCLUDE_DIR and
+# NCCL_LIBRARY say (a Python package has libnccl.so.2 alone); without it the plugin has no transport.
 set(COPPICE_NCCL_ROOT "" CACHE PATH "Where NCCL is: include/nccl.h and lib/libnccl.so or .so.2")
 find_package(CUDAToolkit QUIET)
 find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${COPPICE_NCCL_ROOT} ${CUDAToolkit_INCLUDE_DIRS}
@@ -13,6 +13,7 @@ find_library(NCCL_LIBRARY NAMES nccl libnccl.so.2 HINTS ${COPPICE_NCCL_ROOT}
 # all of it for programs that look inside: tests.
 function(coppice_cuda_plugin target folder nccl)
     file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/cuda/*.c)
+    list(APPEND sources ${CMAKE_SOURCE_DIR}/src/device/batch_check.c)
     if(NOT nccl)
         list(FILTER sources EXCLUDE REGEX "/nccl[^/]*\\.c$")
     endif()

@@ -3,6 +3,7 @@
 #include "base/alloc.h"
 #include "base/check.h"
 #include "base/clock.h"
+#include "device/batch_check.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,46 +103,15 @@ static void cpu_copy_block(cop_device *d, uint32_t src, uint32_t dst, uint32_t t
         memcpy(to + at, from + at, bytes);
 }
 
-static cop_status check_sequence(const cop_device *d, uint32_t index, const cop_sequence *s,
-                                 cop_error *err)
-{
-    const uint64_t end = (uint64_t)s->start + s->count;
-    if (s->count == 0)
-        return cop_fail(err, COP_ERR_INVALID, "sequence %u of the batch is empty", index);
-    if (end > d->max_context)
-        return cop_fail(err, COP_ERR_INVALID,
-                        "sequence %u of the batch ends at token %llu; this model and KV pool hold "
-                        "%u",
-                        index, (unsigned long long)end, d->max_context);
-    for (uint32_t i = 0; i < s->count; i++)
-        if (s->tokens[i] >= d->g.vocab)
-            return cop_fail(err, COP_ERR_INVALID,
-                            "sequence %u of the batch: token %u is not in the vocabulary of %u",
-                            index, s->tokens[i], d->g.vocab);
-    for (uint64_t i = 0; i * d->options.block_tokens < end; i++)
-        if (s->blocks[i] >= d->options.blocks)
-            return cop_fail(err, COP_ERR_INVALID,
-                            "sequence %u of the batch: block %u is not in the pool of %u", index,
-                            s->blocks[i], d->options.blocks);
-    return COP_OK;
-}
-
 static cop_status check_batch(const cop_device *d, const cop_batch *batch, cop_error *err)
 {
-    uint64_t tokens = 0;
-    if (batch->count == 0 || batch->count > d->max_sequences)
-        return cop_fail(err, COP_ERR_INVALID, "a batch of %u sequences; this device takes 1 to %u",
-                        batch->count, d->max_sequences);
-    for (uint32_t i = 0; i < batch->count; i++) {
-        cop_status status = check_sequence(d, i, &batch->sequences[i], err);
-        if (status != COP_OK)
-            return status;
-        tokens += batch->sequences[i].count;
-    }
-    if (tokens > d->max_rows)
-        return cop_fail(err, COP_ERR_INVALID, "a batch of %llu tokens; this device takes %u",
-                        (unsigned long long)tokens, d->max_rows);
-    return COP_OK;
+    return cop_batch_check(&(cop_batch_limits){.vocab = d->g.vocab,
+                                               .max_context = d->max_context,
+                                               .blocks = d->options.blocks,
+                                               .block_tokens = d->options.block_tokens,
+                                               .max_sequences = d->max_sequences,
+                                               .max_tokens = d->max_rows},
+                           batch, err);
 }
 
 static void forward_job(void *ctx)

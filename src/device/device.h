@@ -13,8 +13,8 @@
  * Host slots: `host_slots` places of one block each in host memory (pinned, for a GPU), to and from
  * which blocks are moved beside the compute: the host tier of the cache, and the staging area of
  * transports that know host memory only. Moves are done in the order of the calls. A move out reads
- * what the batches polled before it have written; blocks that it frees may be given to the next
- * batch at once, which waits for it on the device. A block that is moved in may be used once `moved`
+ * what the batches polled before it have written; blocks that it frees may be given at once to the
+ * next batch, a copy_block or a transport, all of which wait for it on the device. A block that is moved in may be used once `moved`
  * says so.
  *
  * Batch invariance (cpu; cuda with `deterministic`): the bits of a row of logits depend only on the

@@ -214,14 +214,16 @@ static cop_status open_kv(const bench *b, kv_bench *k, const cop_config *cfg, bo
 
 /* What the blocks are compared with: a host's memcpy, or between GPUs the same bytes as one block,
  * which is one send and one receive of the library. */
-static double bound_ns(const bench *b, const kv_bench *k, const cop_config *cfg, size_t bytes)
+static double bound_ns(const bench *b, kv_bench *k, const cop_config *cfg, size_t bytes)
 {
     if (!k->device)
         return b->rank == 0 ? copy_ns(b, k->in_pool, k->out_pool, bytes) : 0;
     kv_bench whole = *k;
-    if (open_kv(b, &whole, cfg, false, bytes) != COP_OK)
+    k->status = open_kv(b, &whole, cfg, false, bytes);
+    if (k->status != COP_OK)
         return 0;
     double ns = transfer_ns(b, &whole, 0, 1, 1);
+    k->status = whole.status;
     whole.ops->close(whole.kv);
     return ns;
 }
@@ -325,7 +327,13 @@ static cop_status open_pools(const bench *b, kv_bench *k, const cop_config *cfg,
     uint32_t element_bytes = strcmp(cfg->device_precision, "float32") == 0 ? 4 : 2;
     k->block_bytes = (size_t)cfg->cache_block_tokens *
                      cop_geometry_kv_bytes(cop_weights_geometry(weights), element_bytes);
-    status = k->ops->device_memory ? open_device(b, k, cfg, weights, err) : open_host_pools(k, err);
+    if (strcmp(cfg->device_kind, "cpu") != 0 && !k->ops->device_memory)
+        status = cop_fail(err, COP_ERR_UNSUPPORTED,
+                          "bench transfer has no staged transfers: device.kind cuda goes with "
+                          "transport.kv nccl here, transport.kv mpi with device.kind cpu");
+    else
+        status =
+            k->ops->device_memory ? open_device(b, k, cfg, weights, err) : open_host_pools(k, err);
     cop_weights_close(weights);
     for (size_t i = 0; i < MOST_BLOCKS && status == COP_OK; i++) {
         k->out[i] = k->out_pool + i * k->block_bytes;

@@ -124,6 +124,10 @@ cop_status cop_setup_library(cop_model_options *model, cop_cache_options *cache,
             err, COP_ERR_INVALID,
             "cache.capacity_blocks 0 (what is free on a GPU) is for `coppice run`; here "
             "it wants a number");
+    if (cfg->cache_host_blocks != 0)
+        return cop_fail(err, COP_ERR_INVALID,
+                        "cache.host_blocks: the host tier is a part of `coppice run`; here it must "
+                        "be 0");
     int64_t tokens = cfg->cache_capacity_blocks * cfg->cache_block_tokens;
     if (tokens > UINT32_MAX)
         return cop_fail(err, COP_ERR_INVALID,

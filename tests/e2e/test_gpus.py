@@ -10,7 +10,7 @@ PLUGIN = os.environ["COPPICE_EMULATED_PLUGIN"]
 
 # Two users who wait for each answer: however slow the emulator is, prefixes are hot in time. Which
 # request is the n-th depends on the time, what a session asks in its n-th turn does not.
-GPUS = {"device.kind": "cuda", "device.deterministic": "true", "workload.requests": 30,
+GPUS = {"device.kind": "cuda", "device.deterministic": "true", "workload.requests": 20,
         "workload.loop": "closed", "workload.users": 2, "workload.think_s": 0.01,
         "workload.output_tokens": 3, "workload.documents": 2, "workload.document_share": 1}
 REPLICATE = {"router.policy": "round_robin", "migration.policy": "replicate_hot",
@@ -39,13 +39,13 @@ class Gpus(ClusterTest):
         if Gpus.reference is None:
             off = self.run_cluster(1, "off.h5", {**GPUS, "cache.enabled": "false"})
             Gpus.reference = answers(off)
-            self.assertGreater(len(np.unique(Gpus.reference["logits_digest"])), 25)
+            self.assertGreater(len(np.unique(Gpus.reference["logits_digest"])), 16)
         return Gpus.reference
 
     def compare(self, name, ranks, settings):
         record = self.run_cluster(ranks, name, {**GPUS, **settings})
         rows = self.check_sums(record)
-        self.assertEqual(len(rows), 30)
+        self.assertEqual(len(rows), 20)
         self.assertTrue(np.array_equal(answers(record), self.compute_all()),
                         f"{name}: answers differ")
         return record
@@ -58,8 +58,7 @@ class Gpus(ClusterTest):
         for name, ranks, settings in (
                 ("nccl.h5", 2, {"transport.kv": "nccl"}),
                 ("front_end.h5", 4, {"transport.kv": "nccl", "cluster.frontend": "dedicated"}),
-                ("staged.h5", 2, {"transport.kv": "mpi"}),
-                ("window.h5", 3, {"transport.kv": "mpi", "transport.staging_blocks": 2})):
+                ("staged.h5", 3, {"transport.kv": "mpi", "transport.staging_blocks": 2})):
             record = self.compare(name, ranks, {**REPLICATE, **settings})
             self.assertGreater(self.count_moved(record), 10, name)
 

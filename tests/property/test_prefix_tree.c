@@ -22,6 +22,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#ifdef __SANITIZE_ADDRESS__
+enum { ROUNDS = 1 }; /* ten times as slow */
+#else
+enum { ROUNDS = 3 };
+#endif
+
 enum { DEVICE = 28, HOST = 12, CAPACITY = DEVICE + HOST }; /* ids from DEVICE up: slots */
 enum { TENANTS = 3, DEEPEST = 6, LONGEST_BLOCK = 16, OPERATIONS = 200000 };
 enum { LONGEST_PATH = (DEEPEST + 1) * LONGEST_BLOCK };
@@ -501,7 +507,7 @@ static uint64_t from_environment(const char *name, uint64_t otherwise)
 static void run_beside_the_list(uint32_t block_tokens, uint32_t host)
 {
     uint64_t seed = from_environment("COP_SEED", 20240917);
-    uint64_t rounds = from_environment("COP_ROUNDS", 3);
+    uint64_t rounds = from_environment("COP_ROUNDS", ROUNDS);
     static world w;
     for (uint64_t round = 0; round < rounds; round++, seed++) {
         const cop_evict_ops *policy = cop_evict_at(seed % 3);

@@ -197,7 +197,7 @@ static const error_case load_errors[] = {
     {"- lru", "a.yaml:1:1: top level: expected keys and values, as in 'seed: 1', got a list"},
     /* ranges and choices */
     {"cache: {capacity_blocks: -1}",
-     "a.yaml:1:26: cache.capacity_blocks: -1 is out of range: 0 to 1073741824 blocks"},
+     "a.yaml:1:26: cache.capacity_blocks: -1 is out of range: 0 to 536870912 blocks"},
     {"seed: -1", "a.yaml:1:7: seed: -1 is out of range: 0 or more"},
     {"seed: 9223372036854775808",
      "a.yaml:1:7: seed: 9223372036854775808 is out of range: 0 or more"},
@@ -319,7 +319,7 @@ static void test_assignments_are_checked_alike(void **state)
         {"cache.capacity_blocks=many",
          "--set: cache.capacity_blocks: expected an integer, got 'many'"},
         {"cache.capacity_blocks=-1",
-         "--set: cache.capacity_blocks: -1 is out of range: 0 to 1073741824 blocks"},
+         "--set: cache.capacity_blocks: -1 is out of range: 0 to 536870912 blocks"},
         {"cache.capacity_blocks=",
          "--set: cache.capacity_blocks: expected an integer, got nothing"},
         {"cache.capacity_blocks='64'",
@@ -383,7 +383,7 @@ static void test_printed_defaults_load_back(void **state)
         assert_int_equal(again.origin[i], 1); /* every key was there */
     assert_non_null(strstr(text, "\ncache:\n"));
     assert_non_null(
-        strstr(text, "  capacity_blocks: 4096  # default 4096; 0 to 1073741824 blocks"));
+        strstr(text, "  capacity_blocks: 4096  # default 4096; 0 to 536870912 blocks"));
     free(text);
     cop_config_fini(&cfg);
     cop_config_fini(&again);

@@ -28,7 +28,8 @@ static void test_names_that_cannot_be_used(void **state)
     } cases[] = {
         {"nccl", COP_ERR_UNSUPPORTED,
          "transport.kv nccl: plugin coppice-cuda.so: /nowhere/plugin.so: cannot open shared object "
-         "file: No such file or directory"},
+         "file: No such file or directory (it is built where nvcc is; COPPICE_CUDA_PLUGIN can say "
+         "where it is)"},
         {"nckl", COP_ERR_INVALID,
          "transport.kv: unknown transport 'nckl'; did you mean 'nccl'? (mpi, nccl)"},
         {"pigeon", COP_ERR_INVALID, "transport.kv: unknown transport 'pigeon' (mpi, nccl)"},
