@@ -6,11 +6,11 @@
  * token, so that every row is of the same text.
  *
  * float32 mode: every error at most 1e-4 of the greatest logit, and each greedy token the
- * reference's. bf16 mode: the bound that transformer.py derives, 2 u / sqrt(3) * sqrt(8 layers + 1)
- * of the RMS logit with u = 2^-9, where weights are BF16 already. Of other files the weights are
- * rounded too: every element by u / sqrt(3) of itself, independently, which moves the product of a
- * row by as much of its RMS as one more rounding of the result. That is 7 matrices a layer, the
- * embedding and the head: sqrt(15 layers + 3) in all. */
+ * reference's. bf16 mode: the bound that transformer.py derives, 2^-8 / sqrt(3) *
+ * sqrt(8 layers + 1) of the RMS logit, where weights are BF16 already. Of other files the weights
+ * are rounded too: every element independently and by as much as an activation, which moves the
+ * product of a row by as much of its RMS as one more rounding of the result. That is 7 matrices a
+ * layer, the embedding and the head: sqrt(15 layers + 3) in all. */
 #include "base/alloc.h"
 #include "base/clock.h"
 #include "base/json.h"
@@ -140,7 +140,7 @@ static int judge(const comparison *c, const reference *r, const cop_geometry *g,
     double greatest = c->greatest_error / c->greatest_logit;
     double rms = sqrt(c->error_squares / c->logit_squares);
     double roundings = rounded ? 15 * g->layers + 3 : 8 * g->layers + 1;
-    double bound = 2 * 0x1p-9 / sqrt(3) * sqrt(roundings);
+    double bound = 0x1p-8 / sqrt(3) * sqrt(roundings);
     printf("%s, %s: %u rows, max error %.3g of the greatest logit, rms %.3g of the rms logit "
            "(bound: %s %.3g), %u of %u greedy tokens differ\n",
            g->name, what, c->rows, greatest, rms, float32 ? "max" : "rms", float32 ? 1e-4 : bound,
