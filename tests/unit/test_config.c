@@ -382,8 +382,7 @@ static void test_printed_defaults_load_back(void **state)
     for (size_t i = 0; i < count; i++)
         assert_int_equal(again.origin[i], 1); /* every key was there */
     assert_non_null(strstr(text, "\ncache:\n"));
-    assert_non_null(
-        strstr(text, "  capacity_blocks: 4096  # default 4096; 0 to 536870912 blocks"));
+    assert_non_null(strstr(text, "  capacity_blocks: 4096  # default 4096; 0 to 536870912 blocks"));
     free(text);
     cop_config_fini(&cfg);
     cop_config_fini(&again);
@@ -480,19 +479,20 @@ static void test_help_lists_the_keys_of_a_prefix(void **state)
     FILE *out = open_memstream(&text, &size);
     cop_config_help(out, "transport.");
     fclose(out);
-    assert_string_equal(text, "transport.kv                   mpi  mpi|nccl\n"
-                              "    what moves KV blocks\n"
-                              "transport.staging_blocks       64   2 to 65536 blocks\n"
-                              "    mpi with device cuda: window of pinned host memory through which "
-                              "blocks go, in two halves\n"
-                              "transport.timeout_s            30   0.1 to 1000000 s\n"
-                              "    nccl: a transfer that makes no progress for so long ends the "
-                              "run\n"
-                              "transport.link.latency_us      0    0 to 10000000 us\n"
-                              "    link model: added to every transfer\n"
-                              "transport.link.bandwidth_mb_s  0    0 to 10000000 MB/s\n"
-                              "    link model: each sender's outgoing bandwidth; 0: as fast as MPI "
-                              "goes\n");
+    assert_string_equal(text,
+                        "transport.kv                   mpi  mpi|nccl\n"
+                        "    what moves KV blocks\n"
+                        "transport.staging_blocks       64   2 to 65536 blocks\n"
+                        "    mpi with device cuda: window of pinned host memory through which "
+                        "blocks go, in two halves\n"
+                        "transport.timeout_s            30   0.1 to 1000000 s\n"
+                        "    nccl: a transfer that makes no progress for so long ends the "
+                        "run\n"
+                        "transport.link.latency_us      0    0 to 10000000 us\n"
+                        "    link model: added to every transfer\n"
+                        "transport.link.bandwidth_mb_s  0    0 to 10000000 MB/s\n"
+                        "    link model: each sender's outgoing bandwidth; 0: as fast as MPI "
+                        "goes\n");
     free(text);
     const cop_key *keys;
     size_t count = cop_config_keys(&keys), lines = 0;
