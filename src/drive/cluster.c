@@ -5,8 +5,10 @@
 #include "base/hash.h"
 #include "drive/engine.h"
 #include "drive/frontend.h"
+#include "drive/link_probe.h"
 #include "drive/setup.h"
 
+#include <math.h>
 #include <sched.h>
 #include <stdlib.h>
 #include <string.h>
@@ -169,14 +171,41 @@ static cop_status open_transport(cluster *c, cop_error *err)
     cop_setup_kv(&options, c->cfg, c->bus, (int)c->first_rank, bytes);
     options.device = c->engine ? cop_engine_device(c->engine) : NULL;
     status = agree(c, c->kv_ops->open(&c->kv, &options, err), err);
+    if (status == COP_OK && c->engine)
+        cop_engine_connect(c->engine, c->kv_ops, c->kv);
     const char *note = status == COP_OK && c->kv_ops->note ? c->kv_ops->note(c->kv) : NULL;
     if (note && c->rank == 0)
         cop_log_info(c->log, "%s", note);
     return status;
 }
 
-static cop_status open_frontend(cluster *c, const cop_greeting *greetings, double link_small_ns,
-                                double link_block_ns, int64_t clock_error_ns, cop_error *err)
+/* What the link takes: by messages of the bus, and where blocks do not go as those do, by blocks. */
+typedef struct {
+    double small_ns, block_ns, start_ns;
+} link_cost;
+
+static cop_status measure_link(cluster *c, uint64_t block_bytes, link_cost *link, cop_error *err)
+{
+    const cop_device_ops *device;
+    cop_status status = agree(c, cop_device_find(c->cfg->device_kind, &device, err), err);
+    if (status != COP_OK)
+        return status;
+    *link = (link_cost){.small_ns = cop_bus_measure_ns(c->bus, 64)};
+    if (device->host_memory && !c->kv_ops->device_memory) {
+        link->block_ns = cop_bus_measure_ns(c->bus, block_bytes);
+        return COP_OK;
+    }
+    const uint32_t capacity = (uint32_t)c->cfg->cache_capacity_blocks;
+    cop_link_times times;
+    status = cop_link_probe(c->bus, c->engine ? cop_engine_mover(c->engine) : NULL, c->first_rank,
+                            capacity ? capacity : UINT32_MAX, &times, err);
+    link->block_ns = link->small_ns + times.block_ns;
+    link->start_ns = fmax(0, times.start_ns - c->cfg->transport_link_latency_us * 1e3);
+    return agree(c, status, err);
+}
+
+static cop_status open_frontend(cluster *c, const cop_greeting *greetings, const link_cost *link,
+                                int64_t clock_error_ns, cop_error *err)
 {
     if (c->rank != 0)
         return COP_OK;
@@ -189,8 +218,9 @@ static cop_status open_frontend(cluster *c, const cop_greeting *greetings, doubl
         .greetings = greetings + c->first_rank,
         .outbox = c->outbox,
         .mpi_version = cop_bus_version(c->bus),
-        .link_small_ns = link_small_ns,
-        .link_block_ns = link_block_ns,
+        .link_small_ns = link->small_ns,
+        .link_block_ns = link->block_ns,
+        .link_start_ns = link->start_ns,
         .clock_error_ns = clock_error_ns,
     };
     return cop_frontend_open(&c->frontend, &options, err);
@@ -223,11 +253,12 @@ static cop_status set_up(cluster *c, cop_error *err)
     cop_bus_gather(c->bus, &error_ns, sizeof error_ns, errors);
     for (int i = 0; i < c->size; i++)
         worst_error_ns = errors[i] > worst_error_ns ? errors[i] : worst_error_ns;
-    double small_ns = cop_bus_measure_ns(c->bus, 64);
     uint64_t block_bytes = greetings[c->first_rank].block_bytes;
     cop_bus_broadcast(c->bus, &block_bytes, sizeof block_bytes);
-    double block_ns = cop_bus_measure_ns(c->bus, block_bytes);
-    status = agree(c, open_frontend(c, greetings, small_ns, block_ns, worst_error_ns, err), err);
+    link_cost link;
+    status = measure_link(c, block_bytes, &link, err);
+    if (status == COP_OK)
+        status = agree(c, open_frontend(c, greetings, &link, worst_error_ns, err), err);
     free(greetings);
     free(errors);
     if (status != COP_OK)
@@ -237,7 +268,7 @@ static cop_status set_up(cluster *c, cop_error *err)
     cop_bus_broadcast(c->bus, &start_ns, sizeof start_ns);
     c->clock_to_run_ns = offset_ns - start_ns;
     if (c->engine)
-        cop_engine_start(c->engine, c->kv_ops, c->kv, c->clock_to_run_ns);
+        cop_engine_start(c->engine, c->clock_to_run_ns);
     if (c->frontend)
         cop_frontend_start(c->frontend, c->clock_to_run_ns);
     return COP_OK;

@@ -33,7 +33,7 @@ struct cop_engine {
     uint32_t worker, first_rank;
     const cop_device_ops *device_ops;
     cop_device *device;
-    cop_mover *mover;       /* NULL until the start */
+    cop_mover *mover;       /* NULL until connected */
     uint32_t staging_slots; /* behind the host tier's; 0: none needed */
     cop_host_tier host;
     cop_worker *core;
@@ -147,7 +147,7 @@ size_t cop_engine_block_bytes(const cop_engine *e)
     return e->device_ops->block_bytes(e->device);
 }
 
-void cop_engine_start(cop_engine *e, const cop_kv_ops *kv_ops, cop_kv *kv, int64_t clock_to_run_ns)
+void cop_engine_connect(cop_engine *e, const cop_kv_ops *kv_ops, cop_kv *kv)
 {
     cop_mover_open(&e->mover,
                    &(cop_mover_options){.device_ops = e->device_ops,
@@ -156,6 +156,15 @@ void cop_engine_start(cop_engine *e, const cop_kv_ops *kv_ops, cop_kv *kv, int64
                                         .kv = kv,
                                         .first_slot = (uint32_t)e->cfg->cache_host_blocks,
                                         .slots = e->staging_slots});
+}
+
+cop_mover *cop_engine_mover(const cop_engine *e)
+{
+    return e->mover;
+}
+
+void cop_engine_start(cop_engine *e, int64_t clock_to_run_ns)
+{
     e->clock_to_run_ns = clock_to_run_ns;
 }
 

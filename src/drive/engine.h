@@ -38,14 +38,17 @@ cop_status cop_engine_probe(cop_engine *engine, cop_greeting *greeting, cop_erro
 
 /* kv: what moves blocks of cop_engine_block_bytes; borrowed. clock_to_run_ns: what to add to
  * cop_clock_ns to get the front end's time since the start. */
-void cop_engine_start(cop_engine *engine, const cop_kv_ops *kv_ops, cop_kv *kv,
-                      int64_t clock_to_run_ns);
+void cop_engine_start(cop_engine *engine, int64_t clock_to_run_ns);
 
 /* One entry of a frame. COP_ERR_TRANSPORT if it makes no sense. */
 cop_status cop_engine_hear(cop_engine *engine, const cop_heard *heard, cop_error *err);
 
 /* Polls device, transport and deadlines. *busy is set if anything happened. */
 cop_status cop_engine_poll(cop_engine *engine, bool *busy, cop_error *err);
+
+/* Opens the mover between the pool and the transport, both borrowed; before start. */
+void cop_engine_connect(cop_engine *engine, const cop_kv_ops *kv_ops, cop_kv *kv);
+struct cop_mover *cop_engine_mover(const cop_engine *engine);
 
 bool cop_engine_finished(const cop_engine *engine); /* told to stop, and nothing left to do */
 

@@ -71,7 +71,8 @@ static void fit_cost(cop_frontend *f)
         f->cfg->transport_link_bandwidth_mb_s > 0 ? 1e3 / f->cfg->transport_link_bandwidth_mb_s : 0;
     double beta = (o->link_block_ns - o->link_small_ns) / f->cost.block_bytes;
     f->cost.link_beta_ns = fmax(fmax(beta, model_beta), 0);
-    f->cost.link_alpha_ns = 3 * o->link_small_ns + f->cfg->transport_link_latency_us * 1e3;
+    f->cost.link_alpha_ns =
+        o->link_start_ns + 3 * o->link_small_ns + f->cfg->transport_link_latency_us * 1e3;
 }
 
 /* How far a file of conversations is read, now and then. */

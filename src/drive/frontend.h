@@ -19,6 +19,7 @@ typedef struct {
     cop_buffer *outbox;            /* a frame for each rank; borrowed */
     const char *mpi_version;
     double link_small_ns, link_block_ns; /* measured one-way times: a small message, one block */
+    double link_start_ns;                /* of a transfer beside its messages and blocks */
     int64_t clock_error_ns;
 } cop_frontend_options;
 

@@ -39,7 +39,8 @@ struct cop_mover {
     move *current; /* some of its parts are not begun yet */
     half halves[2];
     uint32_t next_half;
-    move **moves; /* posted and not reported */
+    uint64_t base; /* ids of the callers come after it: of the transport they ascend */
+    move **moves;  /* posted and not reported */
     size_t move_count, move_capacity;
 };
 
@@ -88,9 +89,16 @@ void cop_mover_close(cop_mover *m)
     free(m);
 }
 
+void cop_mover_begin_after(cop_mover *m, uint64_t last)
+{
+    COP_CHECK(cop_mover_idle(m));
+    m->base += last;
+}
+
 /* The transport of a staged move is of host memory and matches by id: it needs no order. */
 void cop_mover_expect(cop_mover *m, uint64_t transfer)
 {
+    transfer += m->base;
     if (m->staged)
         cop_turns_expect(&m->turns, transfer);
     else
@@ -99,6 +107,7 @@ void cop_mover_expect(cop_mover *m, uint64_t transfer)
 
 void cop_mover_forget(cop_mover *m, uint64_t transfer)
 {
+    transfer += m->base;
     if (m->staged)
         cop_turns_forget(&m->turns, transfer);
     else
@@ -120,6 +129,7 @@ static void post(cop_mover *m, bool outgoing, uint64_t id, int peer, const uint3
                  uint32_t count)
 {
     COP_CHECK(count > 0);
+    id += m->base;
     if (!m->staged) {
         void **memory = cop_malloc(count * sizeof *memory);
         for (uint32_t i = 0; i < count; i++)
@@ -262,7 +272,7 @@ static bool report(cop_mover *m, cop_kv_done *done)
     return false;
 }
 
-cop_status cop_mover_poll(cop_mover *m, cop_kv_done *done, bool *ended, cop_error *err)
+static cop_status poll(cop_mover *m, cop_kv_done *done, bool *ended, cop_error *err)
 {
     if (!m->staged)
         return m->o.kv_ops->poll(m->o.kv, done, ended, err);
@@ -277,6 +287,14 @@ cop_status cop_mover_poll(cop_mover *m, cop_kv_done *done, bool *ended, cop_erro
             left_wire(m, &part);
     }
     *ended = status == COP_OK && report(m, done);
+    return status;
+}
+
+cop_status cop_mover_poll(cop_mover *m, cop_kv_done *done, bool *ended, cop_error *err)
+{
+    cop_status status = poll(m, done, ended, err);
+    if (status == COP_OK && *ended)
+        done->transfer -= m->base;
     return status;
 }
 

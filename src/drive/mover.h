@@ -39,6 +39,9 @@ cop_status cop_mover_slots(const cop_device_ops *device_ops, const cop_kv_ops *k
 void cop_mover_open(cop_mover **out, const cop_mover_options *options);
 void cop_mover_close(cop_mover *mover); /* NULL is legal; call it after the transport's close */
 
+/* Transfers so far had ids up to `last`; from here on the callers count from 1 again. Idle. */
+void cop_mover_begin_after(cop_mover *mover, uint64_t last);
+
 /* As cop_kv_ops has it. */
 void cop_mover_expect(cop_mover *mover, uint64_t transfer);
 void cop_mover_forget(cop_mover *mover, uint64_t transfer);
