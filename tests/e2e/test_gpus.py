@@ -61,8 +61,6 @@ class Gpus(ClusterTest):
                 ("staged.h5", 3, {"transport.kv": "mpi", "transport.staging_blocks": 2})):
             record = self.compare(name, ranks, {**REPLICATE, **settings})
             self.assertGreater(self.count_moved(record), 10, name)
-            self.assertGreater(record.attrs["cost.link_alpha_ns"], 0)
-            self.assertGreater(record.attrs["cost.link_beta_ns"], 0)  # of blocks, as they go
 
     def test_the_host_tier_gives_the_same_logits(self):
         """Alone, and before the slots through which a transport's blocks go."""
