@@ -28,18 +28,6 @@ static inline cudaError_t cop_launch(void (*kernel)(Parameters...), dim3 grid, d
     return cudaLaunchKernelEx(&config, kernel, (Parameters)arguments...);
 }
 
-/* Loads the code of kernels that would otherwise be loaded at their first launch: see
- * cop_cuda_load_kernels. */
-template <typename... Kernels> static inline cudaError_t cop_load(Kernels... kernels)
-{
-    cudaFuncAttributes attributes;
-    cudaError_t status = cudaSuccess;
-    ((status = status == cudaSuccess ? cudaFuncGetAttributes(&attributes, (const void *)kernels)
-                                     : status),
-     ...);
-    return status;
-}
-
 /* Dynamic shared memory of the block, 128-byte aligned. */
 static __device__ __forceinline__ unsigned char *cop_shared_memory()
 {

@@ -41,8 +41,8 @@ static void find_file(const char *file, const char *override, char path[2 * PATH
     snprintf(path, 2 * PATH_MAX, "%s", file);
 }
 
-cop_status cop_plugin_find(const char *file, const char *override, const char *symbol, void **out,
-                           cop_error *err)
+cop_status cop_plugin_find(const char *file, const char *override, const char *symbol,
+                           uint32_t version, const void **out, cop_error *err)
 {
     char path[2 * PATH_MAX];
     find_file(file, override, path);
@@ -51,8 +51,12 @@ cop_status cop_plugin_find(const char *file, const char *override, const char *s
         return cop_fail(err, COP_ERR_UNSUPPORTED,
                         "plugin %s: %s (it is built where nvcc is; %s can say where it is)", file,
                         dlerror(), override);
-    *out = dlsym(handle, symbol);
-    if (!*out)
+    const uint32_t *found = dlsym(handle, symbol);
+    if (!found)
         return cop_fail(err, COP_ERR_UNSUPPORTED, "plugin %s has no %s", path, symbol);
+    if (*found != version)
+        return cop_fail(err, COP_ERR_UNSUPPORTED, "%s is of another version (%u, wanted %u)", file,
+                        *found, version);
+    *out = found;
     return COP_OK;
 }

@@ -6,12 +6,15 @@
 
 #include "base/status.h"
 
+#include <stdint.h>
+
 /* `file` is looked for, in this order: at the path in the environment variable `override`, if that
  * is set; in the folder of the program or library that this code is in; in ../lib/coppice from there;
- * where the dynamic linker looks. *out: the address of `symbol`, valid for ever.
- * COP_ERR_UNSUPPORTED, with the reason, if there is no such file, it cannot be opened, or lacks the
- * symbol. */
-cop_status cop_plugin_find(const char *file, const char *override, const char *symbol, void **out,
-                           cop_error *err);
+ * where the dynamic linker looks. *out: the address of `symbol`, valid for ever: a struct that begins
+ * with its version, a uint32_t.
+ * COP_ERR_UNSUPPORTED, with the reason, if there is no such file, it cannot be opened, lacks the
+ * symbol, or has another version of it. */
+cop_status cop_plugin_find(const char *file, const char *override, const char *symbol,
+                           uint32_t version, const void **out, cop_error *err);
 
 #endif

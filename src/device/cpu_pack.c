@@ -1,22 +1,9 @@
 /* Rows of weights, in the type of their source, to panels. */
+#include "base/bits.h"
 #include "device/cpu.h"
 
 #include <math.h>
 #include <string.h>
-
-static float float_of(uint32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static uint32_t bits_of(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
 
 void cop_convert_weights(const void *in, cop_dtype dtype, size_t n, size_t panel_bytes, void *out)
 {
@@ -69,7 +56,7 @@ static uint32_t greatest_bits(const char *x, cop_dtype dtype, size_t n)
         step = min_size(COP_LOAD_BLOCK, n - k);
         cop_weights_to_float(x + k * cop_dtype_bytes(dtype), dtype, step, part);
         for (size_t i = 0; i < step; i++) {
-            uint32_t bits = bits_of(part[i]) & 0x7fffffffu;
+            uint32_t bits = cop_bits_of(part[i]) & 0x7fffffffu;
             greatest = bits > greatest ? bits : greatest;
         }
     }
@@ -104,7 +91,7 @@ static bool pack_int8(const cop_device *d, size_t in, char *out, float *factors,
             *bad = i;
             return false;
         }
-        scales[i] = cop_int8_scale(float_of(bits));
+        scales[i] = cop_int8_scale(cop_float_of(bits));
         factors[i] = scales[i] * 0x1p-24f;
     }
     for (size_t k = 0, n; k < in; k += n) {

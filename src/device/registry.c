@@ -6,17 +6,12 @@
 
 static cop_status find_in_plugin(const cop_device_ops **out, cop_error *err)
 {
-    void *symbol;
+    const void *ops;
     cop_error why;
-    if (cop_plugin_find("coppice-cuda.so", "COPPICE_CUDA_PLUGIN", "cop_cuda_device", &symbol,
-                        &why) != COP_OK)
+    if (cop_plugin_find("coppice-cuda.so", "COPPICE_CUDA_PLUGIN", "cop_cuda_device", COP_DEVICE_ABI,
+                        &ops, &why) != COP_OK)
         return cop_fail(err, COP_ERR_UNSUPPORTED,
                         "device.kind cuda: %s; device 'cpu' is always there", why.text);
-    const cop_device_ops *ops = symbol;
-    if (ops->abi != COP_DEVICE_ABI)
-        return cop_fail(err, COP_ERR_UNSUPPORTED,
-                        "device.kind cuda: coppice-cuda.so is of another version (%u, wanted %d)",
-                        ops->abi, COP_DEVICE_ABI);
     *out = ops;
     return COP_OK;
 }

@@ -1,35 +1,22 @@
 /* Weights from the type of their source to the types that devices compute with. */
+#include "base/bits.h"
 #include "model/weights.h"
 
 #include <string.h>
-
-static float float_of(uint32_t bits)
-{
-    float x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
-}
-
-static uint32_t bits_of(float x)
-{
-    uint32_t bits;
-    memcpy(&bits, &x, sizeof bits);
-    return bits;
-}
 
 /* Exponent and fraction move to their places in float32; a product puts the bias right, of
  * subnormal numbers too. */
 static float f16_to_float(uint16_t x)
 {
     uint32_t sign = (uint32_t)(x & 0x8000) << 16, rest = (uint32_t)(x & 0x7fff) << 13;
-    uint32_t bits = bits_of(float_of(rest) * 0x1p112f);
+    uint32_t bits = cop_bits_of(cop_float_of(rest) * 0x1p112f);
     bits = rest >= 0x0f800000u ? rest | 0x7f800000u : bits; /* infinity, NaN */
-    return float_of(sign | bits);
+    return cop_float_of(sign | bits);
 }
 
 static uint16_t float_to_bf16(float x)
 {
-    uint32_t bits = bits_of(x);
+    uint32_t bits = cop_bits_of(x);
     uint32_t rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
     return (uint16_t)(x != x ? bits >> 16 | 0x40 : rounded);
 }

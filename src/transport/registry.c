@@ -7,16 +7,11 @@
 
 static cop_status find_in_plugin(const cop_kv_ops **out, cop_error *err)
 {
-    void *symbol;
+    const void *ops;
     cop_error why;
-    if (cop_plugin_find("coppice-cuda.so", "COPPICE_CUDA_PLUGIN", "cop_cuda_kv", &symbol, &why) !=
-        COP_OK)
+    if (cop_plugin_find("coppice-cuda.so", "COPPICE_CUDA_PLUGIN", "cop_cuda_kv", COP_KV_ABI, &ops,
+                        &why) != COP_OK)
         return cop_fail(err, COP_ERR_UNSUPPORTED, "transport.kv nccl: %s", why.text);
-    const cop_kv_ops *ops = symbol;
-    if (ops->abi != COP_KV_ABI)
-        return cop_fail(err, COP_ERR_UNSUPPORTED,
-                        "transport.kv nccl: coppice-cuda.so is of another version (%u, wanted %d)",
-                        ops->abi, COP_KV_ABI);
     *out = ops;
     return COP_OK;
 }

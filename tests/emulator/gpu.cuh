@@ -33,16 +33,6 @@ static inline cudaError_t emulator_launch_typed(const char *call, void (*kernel)
                            {emulator_enter<Parameters...>, &parameters, sizeof parameters});
 }
 
-template <typename... Kernels> static inline cudaError_t cop_load(Kernels... kernels)
-{
-    cudaFuncAttributes attributes;
-    cudaError_t status = cudaSuccess;
-    ((status = status == cudaSuccess ? cudaFuncGetAttributes(&attributes, (const void *)kernels)
-                                     : status),
-     ...);
-    return status;
-}
-
 static inline unsigned char *cop_shared_memory()
 {
     return emulator_block.shared;
